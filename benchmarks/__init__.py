@@ -1,0 +1,1 @@
+"""Running suites: suite file, trials, workers, records."""

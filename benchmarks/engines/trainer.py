@@ -1,0 +1,292 @@
+"""One trial, trained by a real ``lightning.Trainer`` that is set up lean."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import time
+import traceback
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from trainoff.benchmarks.engines.evaluation import evaluate, refuse_missing_test
+from trainoff.benchmarks.environment import describe
+from trainoff.benchmarks.meters.curves import CurveMeter
+from trainoff.benchmarks.meters.flops import FlopMeter
+from trainoff.benchmarks.meters.group import MeterGroup
+from trainoff.benchmarks.meters.memory import peak_bytes, reset_peak
+from trainoff.benchmarks.meters.stability import ConvergenceStop, Diverged, DivergenceGuard, count_spikes
+from trainoff.benchmarks.meters.time import TimeMeter
+from trainoff.benchmarks.quiet import quiet
+from trainoff.benchmarks.randomness import DerivedGenerators, seed_everything
+from trainoff.benchmarks.record import (
+    Cost,
+    Environment,
+    Failure,
+    Overfitting,
+    Quality,
+    Record,
+    Scores,
+    Splits,
+    Stability,
+    Status,
+)
+from trainoff.benchmarks.task_building import build_datamodule, build_module
+from trainoff.benchmarks.trial import Trial
+from trainoff.errors import UserError
+from trainoff.modules.recipe import Recipe
+from trainoff.seeds import derive_seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What a worker cannot know of itself.
+
+    Args:
+        trials_beside: How many other trials may run at the same time.
+        git: State of the working directory that the run was started from.
+    """
+
+    trials_beside: int = 0
+    git: str = ""
+
+
+class _Training:
+    """One trial's objects, so that a failed one still leaves what it measured."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.started = time.perf_counter()
+        self.clock = TimeMeter(trial.task.budget.seconds)
+        self.curves = CurveMeter(trial.task, self.clock)
+        self.guard = DivergenceGuard()
+        self.flops = FlopMeter()
+        self.generators = DerivedGenerators(trial.seed)
+        self.order_digest = ""
+        self.trainer: L.Trainer | None = None
+        self.module: L.LightningModule | None = None
+        self.quality = Quality(trial.task.metric, trial.task.mode)
+
+    def run(self) -> None:
+        """Train, then evaluate the best and the last state."""
+        trial = self.trial
+        recipe = Recipe.of(trial.setting)
+        seed_everything(trial.seed)
+        datamodule = build_datamodule(trial.task.data)
+        # A foreign module draws its weights where it is built: from a seed of their own.
+        seed_everything(derive_seed(trial.seed, "weights"))
+        self.module = build_module(trial.task.module, recipe)
+        seed_everything(trial.seed)
+        refuse_missing_test(self.module, datamodule)
+        self.trainer = self._make_trainer(recipe)
+        if self.trainer.world_size > 1:
+            raise UserError(
+                f"asks for {self.trainer.world_size} devices; a suite's trial trains on one. "
+                "recipe.apply(module) in a Trainer of your own takes any number",
+                f"recipe {trial.recipe}: strategy",
+            )
+        reset_peak(self.trainer.strategy.root_device)
+        self.trainer.fit(self.module, datamodule=datamodule)
+        if hasattr(datamodule, "order_digest"):
+            self.order_digest = datamodule.order_digest()
+        self._evaluate(datamodule)
+
+    def _make_trainer(self, recipe: Recipe) -> L.Trainer:
+        budget = self.trial.task.budget
+        meters: list[L.Callback] = [self.generators, self.flops, self.guard, self.clock, self.curves]
+        if budget.gradient_norm is not None:
+            meters.append(ConvergenceStop(budget.gradient_norm))
+        arguments: dict[str, Any] = {"devices": 1} | recipe.trainer_arguments()
+        return L.Trainer(
+            max_epochs=-1 if budget.epochs is None else budget.epochs,
+            max_steps=-1 if budget.steps is None else budget.steps,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            callbacks=[MeterGroup(meters)],
+            **arguments,
+        )
+
+    def _evaluate(self, datamodule: L.LightningDataModule) -> None:
+        assert self.trainer is not None
+        assert self.module is not None
+        curves, quality, step = self.curves.curves, self.quality, self.trainer.global_step
+        arguments = (self.trainer, self.module, datamodule, self.trial.task)
+        if curves.steps and curves.steps[-1] == step:
+            quality.last = evaluate(*arguments, Scores(curves.val_metric[-1], curves.val_loss[-1]))
+        else:  # a budget of steps may end within an epoch, where Lightning does not validate
+            quality.last = evaluate(*arguments, None)
+            self.curves.add_validation(quality.last.val, step, self.module)
+        best = quality.best_epoch = self.curves.best_epoch
+        if best == len(curves.val_metric):
+            quality.best = quality.last
+        elif best is not None and self.curves.best_state is not None:
+            with _state(self.module, self.curves.best_state):
+                quality.best = evaluate(*arguments, Scores(curves.val_metric[best - 1], curves.val_loss[best - 1]))
+
+    def cost(self) -> Cost:
+        """What it cost so far."""
+        cost = Cost(
+            train_seconds=self.clock.elapsed(),
+            wall_seconds=time.perf_counter() - self.started,
+            samples_per_second=self.clock.throughput(),
+            step_seconds_p50=self.clock.quantile(0.5),
+            step_seconds_p95=self.clock.quantile(0.95),
+            flops_per_sample=self.flops.flops_per_sample,
+        )
+        if self.curves.to_target is not None:
+            cost.seconds_to_target, cost.steps_to_target, cost.epochs_to_target = self.curves.to_target
+        if self.trainer is not None and self.module is not None:
+            cost.steps = self.trainer.global_step
+            cost.epochs = len(self.curves.curves.train_loss)
+            cost.peak_memory_bytes = peak_bytes(self.trainer.strategy.root_device)
+            cost.parameters = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
+            cost.optimizer_state_bytes = sum(_tensor_bytes(optimizer.state) for optimizer in self.trainer.optimizers)
+        return cost
+
+
+def train(trial: Trial, surroundings: Surroundings) -> Record:
+    """Train one trial and say how it went.
+
+    Args:
+        trial: What to train.
+        surroundings: What goes into the record's environment.
+
+    Returns:
+        Its record: ``ok``, or one of the failures, with all that was measured until then.
+
+    Raises:
+        UserError: For a mistake that the user can mend; no record comes of it.
+    """
+    training = _Training(trial)
+    status: Status = "ok"
+    failure: Failure | None = None
+    try:
+        with quiet():
+            training.run()
+    except UserError:
+        raise
+    except Exception as error:
+        status = _status_of(error)
+        failure = Failure(type(error).__name__, _one_line(error), traceback.format_exc())
+    if status == "ok" and training.trainer is not None:
+        cost = training.cost()
+        cost.checkpoint_bytes = _checkpoint_bytes(training.trainer)
+    else:
+        cost = training.cost()
+    curves = training.curves.curves
+    return Record(
+        trial=trial.facts(training.generators.initial_state_digest, training.order_digest),
+        status=status,
+        error=failure,
+        environment=_environment(training, surroundings),
+        quality=training.quality,
+        overfitting=_overfitting(training) if status == "ok" else Overfitting(),
+        cost=cost,
+        stability=Stability(training.guard.last_finite_step, count_spikes(curves.train_loss)),
+        curves=curves,
+    )
+
+
+@contextlib.contextmanager
+def _state(module: L.LightningModule, state: dict[str, Tensor]) -> Iterator[None]:
+    """The module with another state for a while."""
+    present = {key: tensor.detach().clone() for key, tensor in module.state_dict().items()}
+    module.load_state_dict(state)
+    try:
+        yield
+    finally:
+        module.load_state_dict(present)
+
+
+def _status_of(error: Exception) -> Status:
+    if isinstance(error, Diverged):
+        return "diverged"
+    # On a CPU the allocator raises a plain RuntimeError; its message is all there is to tell it by.
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    if on_cpu or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return "out_of_memory"
+    return "crashed"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _tensor_bytes(state: Any) -> int:
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, dict):
+        return sum(_tensor_bytes(value) for value in state.values())
+    if isinstance(state, (list, tuple)):
+        return sum(_tensor_bytes(value) for value in state)
+    return 0
+
+
+class _ByteCount(io.RawIOBase):
+    """A file that keeps nothing but its size."""
+
+    size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        length = memoryview(content).nbytes
+        self.size += length
+        return length
+
+
+class _CountingIO(TorchCheckpointIO):
+    """Saves a checkpoint to nowhere: only its size is wanted, and a hundred trials would write a hundred files."""
+
+    size = 0
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        file = _ByteCount()
+        torch.save(checkpoint, cast(IO[bytes], file))
+        self.size = file.size
+
+
+def _checkpoint_bytes(trainer: L.Trainer) -> int:
+    trainer.strategy.checkpoint_io = counting = _CountingIO()
+    with quiet():
+        trainer.save_checkpoint("counted.ckpt")
+    return counting.size
+
+
+def _environment(training: _Training, surroundings: Surroundings) -> Environment:
+    trainer = training.trainer
+    device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+    return describe(
+        device=device.type,
+        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        devices=1 if trainer is None else trainer.world_size,
+        threads=torch.get_num_threads(),
+        trials_beside=surroundings.trials_beside,
+        git=surroundings.git,
+    )
+
+
+def _overfitting(training: _Training) -> Overfitting:
+    last: Splits = training.quality.last
+    sign = 1 if training.trial.task.mode == "max" else -1
+    losses = [(loss, epoch) for epoch, loss in enumerate(training.curves.curves.val_loss, 1) if loss is not None]
+    least, onset = min(losses, default=(None, None))
+    gap = Overfitting(onset_epoch=onset)
+    if last.train.metric is not None and last.test.metric is not None:
+        gap.gap_metric = sign * (last.train.metric - last.test.metric)
+    if last.train.loss is not None and last.test.loss is not None:
+        gap.gap_loss = last.test.loss - last.train.loss
+    if least is not None:
+        gap.val_loss_rise = losses[-1][0] - least
+    return gap

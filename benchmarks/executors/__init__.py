@@ -1,0 +1,1 @@
+"""Where trials run: in worker processes of this machine."""

@@ -1,0 +1,142 @@
+"""What is read once an epoch: losses, metrics, rates, norms; the best epoch's state; the time to the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.data import extract_batch_size
+from torch import Tensor
+
+from trainoff.benchmarks.meters.time import TimeMeter
+from trainoff.benchmarks.record import Curves, Scores
+from trainoff.benchmarks.trial import Task
+from trainoff.errors import UserError
+from trainoff.modules.loss_sum import LossSum
+
+_PREFIXES = {"val": ("val", "valid", "validation"), "test": ("test",)}
+
+
+def find_logged(logged: Mapping[str, Any], split: Literal["val", "test"], name: str) -> float | None:
+    """A logged value by its short name: ``val/name``, ``val_name``, or the bare name where it has no prefix.
+
+    Args:
+        logged: Lightning's metrics.
+        split: Whose value.
+        name: Short name, or the name that validation logs (``val_acc`` also finds ``test_acc``).
+    """
+    value = logged.get(_find_key(logged, split, name) or "")
+    return None if value is None else finite(value)
+
+
+def check_logged(logged: Mapping[str, Any], split: Literal["val", "test"], task: Task, module: object) -> None:
+    """Raise :class:`UserError` where the module logs no metric of the task's name, finite or not."""
+    if _find_key(logged, split, task.metric) is not None:
+        return
+    names = ", ".join(sorted(logged)) or "nothing"
+    kind = "validation" if split == "val" else "test"
+    raise UserError(
+        f"{type(module).__name__} logs no {kind} metric '{task.metric}'; it logs {names}", f"task {task.name}: metric"
+    )
+
+
+def _find_key(logged: Mapping[str, Any], split: Literal["val", "test"], name: str) -> str | None:
+    short = name
+    for prefix in _PREFIXES["val"]:
+        short = short.removeprefix(f"{prefix}/").removeprefix(f"{prefix}_")
+    candidates = [f"{prefix}{mark}{short}" for prefix in _PREFIXES[split] for mark in "/_"]
+    if short != "loss":  # a bare "loss" is as likely the training's
+        candidates.append(short)
+    return next((key for key in candidates if key in logged), None)
+
+
+def finite(value: Any) -> float | None:
+    """A finite float, or nothing."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+class CurveMeter(L.Callback):
+    """Reads the curves at the end of each epoch and keeps the state of the best validation metric.
+
+    Args:
+        task: Whose metric, mode and target.
+        clock: For the time to the target.
+    """
+
+    def __init__(self, task: Task, clock: TimeMeter) -> None:
+        self.task = task
+        self.clock = clock
+        self.curves = Curves([], [], [], [], [], [], [], [])
+        self.best_state: dict[str, Tensor] | None = None
+        self.best_epoch: int | None = None
+        self.best_value = -math.inf
+        self.to_target: tuple[float, int, int] | None = None
+        self._losses = LossSum()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add up the loss on the device, also for modules that log no epoch mean of it."""
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        if loss is not None:
+            # Lightning hands over the loss divided by the number of accumulated batches.
+            self._losses.add(loss.detach() * trainer.accumulate_grad_batches, extract_batch_size(batch))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Read validation; keep the state where it is the best so far.
+
+        Raises:
+            UserError: Where the module logs no metric of the task's name.
+        """
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        logged = trainer.callback_metrics
+        check_logged(logged, "val", self.task, pl_module)
+        scores = Scores(find_logged(logged, "val", self.task.metric), find_logged(logged, "val", "loss"))
+        self.add_validation(scores, trainer.global_step, pl_module)
+
+    def add_validation(self, scores: Scores, step: int, module: L.LightningModule) -> None:
+        """Note a validation of the module's present state, after so many steps.
+
+        The engine adds one itself where a training ends within an epoch, so that its last state takes part in the
+        choice of the best one.
+        """
+        epoch = len(self.curves.val_metric) + 1
+        self.curves.val_metric.append(scores.metric)
+        self.curves.val_loss.append(scores.loss)
+        self.curves.train_seconds.append(self.clock.elapsed())
+        self.curves.steps.append(step)
+        if scores.metric is None:
+            return
+        signed = scores.metric if self.task.mode == "max" else -scores.metric
+        if signed > self.best_value:
+            self.best_value, self.best_epoch = signed, epoch
+            self.best_state = {key: tensor.detach().clone() for key, tensor in module.state_dict().items()}
+        if self.task.target is not None and self.to_target is None:
+            goal = self.task.target if self.task.mode == "max" else -self.task.target
+            if signed >= goal:
+                self.to_target = (self.clock.elapsed(), step, epoch)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Read what the training left: mean loss, learning rate, norms."""
+        mean = self._losses.mean()
+        self._losses = LossSum()
+        self.curves.train_loss.append(None if mean is None else finite(mean))
+        optimizer = trainer.optimizers[0]
+        self.curves.learning_rate.append(finite(optimizer.param_groups[0]["lr"]))
+        parameters = [p.detach() for p in pl_module.parameters() if p.requires_grad]
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        self.curves.gradient_norm.append(norm(gradients))
+        self.curves.weight_norm.append(norm(parameters))
+
+
+@torch.no_grad()
+def norm(tensors: list[Tensor]) -> float | None:
+    """The 2-norm of all tensors together."""
+    if not tensors:
+        return None
+    return finite(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))))

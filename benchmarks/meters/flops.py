@@ -1,0 +1,47 @@
+"""Floating-point operations of one training step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.data import extract_batch_size
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class FlopMeter(L.Callback):
+    """Counts the operations of the first training batch, forward and backward, with torch's own counter.
+
+    It watches the real step, so nothing runs twice; matrix products, convolutions and attention are counted.
+    """
+
+    def __init__(self) -> None:
+        self.flops_per_sample: int | None = None
+        self._counter: FlopCounterMode | None = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start counting."""
+        if self.flops_per_sample is None:
+            self._counter = FlopCounterMode(display=False)
+            self._counter.__enter__()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop after the one batch."""
+        if self._counter is not None:
+            self._close()
+            self.flops_per_sample = round(self._total / max(extract_batch_size(batch), 1))
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the counter, which would otherwise stay on in a reused worker."""
+        if self._counter is not None:
+            self._close()
+
+    def _close(self) -> None:
+        assert self._counter is not None
+        self._counter.__exit__(None, None, None)
+        self._total = self._counter.get_total_flops()
+        self._counter = None

@@ -1,0 +1,205 @@
+"""Which trials a suite asks for, and which of them a run folder has already."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from trainoff.benchmarks.provenance import check_batch, data_digest, source_digests, train_size
+from trainoff.benchmarks.record import Record
+from trainoff.benchmarks.suite import Suite, SuiteRecipe
+from trainoff.benchmarks.task_building import build_datamodule, build_module
+from trainoff.benchmarks.trial import Stage, Task, Trial
+from trainoff.benchmarks.tuning import Setting, choose
+from trainoff.errors import UserError
+from trainoff.modules.recipe import Recipe
+
+Rerun = Literal["", "failed", "all"]
+
+
+@dataclass
+class Pair:
+    """One recipe on one task: its tuning trials, then, with the setting they choose, its final ones.
+
+    Args:
+        suite: Whose seeds.
+        task: On which.
+        recipe: By which.
+        data_digest: Of the task's data.
+        sources: Digests of the classes named by the task or the recipe.
+        records: What is known so far, by trial id.
+        repeated: Records of trials that are to be run again, by trial id.
+    """
+
+    suite: Suite
+    task: Task
+    recipe: SuiteRecipe
+    data_digest: str
+    sources: dict[str, str]
+    records: dict[str, Record] = field(default_factory=dict)
+    repeated: dict[str, Record] = field(default_factory=dict)
+
+    def tuning(self) -> list[list[Trial]]:
+        """Of each setting, its tuning trials; empty where there is nothing to choose."""
+        if not self.recipe.is_tuned:
+            return []
+        return [[self._trial(s, "tune", seed) for seed in self.suite.tune_seeds] for s in self.recipe.settings]
+
+    @cached_property
+    def _tuning_ids(self) -> list[list[str]]:
+        return [[trial.id for trial in trials] for trials in self.tuning()]
+
+    def chosen(self) -> Setting | None:
+        """The setting of the final trials; ``None`` until all tuning trials have ended.
+
+        Where each setting failed the first one goes on, so that the board shows the failures.
+        """
+        if not self.recipe.is_tuned:
+            return self.recipe.settings[0]
+        known = [[self.records[key] for key in keys if key in self.records] for keys in self._tuning_ids]
+        if any(len(records) < len(self.suite.tune_seeds) for records in known):
+            return None
+        return self.recipe.settings[choose(self.recipe.settings, known) or 0]
+
+    def final(self) -> list[Trial] | None:
+        """The final trials; ``None`` until the tuning trials have chosen a setting."""
+        setting = self.chosen()
+        return None if setting is None else [self._trial(setting, "final", seed) for seed in self.suite.final_seeds]
+
+    def superseded(self) -> dict[str, str]:
+        """The records of this pair that are of no use any more, by trial id, with why.
+
+        A record of another final seed is still good; one of other data, sources, task or setting is not.
+        """
+        task = self.task.to_dict()
+        settings = [setting.fields for setting in self.recipe.settings]
+        chosen = self.chosen()
+        reasons = {}
+        for identity, record in {**self.records, **self.repeated}.items():
+            reason = self._why_superseded(record, task, settings, chosen)
+            if reason:
+                reasons[identity] = f"{reason} ({self.recipe.name} on {self.task.name})"
+        return reasons
+
+    def _why_superseded(
+        self, record: Record, task: dict[str, object], settings: list[dict[str, object]], chosen: Setting | None
+    ) -> str:
+        trial = record.trial
+        if trial.task_config != task:
+            return "the task changed"
+        if trial.data_digest != self.data_digest:
+            return "the data changed"
+        if trial.source_digests != self.sources:
+            paths = {*trial.source_digests, *self.sources}
+            changed = [path for path in sorted(paths) if trial.source_digests.get(path) != self.sources.get(path)]
+            return f"the source of {', '.join(changed)} changed"
+        if trial.setting not in settings:
+            return "the setting changed"
+        if trial.stage == "tune":
+            if not self.recipe.is_tuned:
+                return "it is no longer tuned"
+            return "" if trial.seed in self.suite.tune_seeds else f"seed {trial.seed} no longer tunes"
+        if trial.seed in self.suite.tune_seeds:
+            # Where the recipe is tuned, the trial is asked for again, as a tuning trial.
+            return "" if self.recipe.is_tuned else f"seed {trial.seed} is now for tuning"
+        if chosen is not None and trial.setting != chosen.fields:
+            return "another setting was chosen"
+        return ""
+
+    def _trial(self, setting: Setting, stage: Stage, seed: int) -> Trial:
+        return Trial(
+            suite=self.suite.name,
+            task=self.task,
+            recipe=self.recipe.name,
+            setting=setting.fields,
+            tuned=setting.tuned,
+            stage=stage,
+            seed=seed,
+            data_digest=self.data_digest,
+            source_digests=self.sources,
+        )
+
+
+def make_pairs(suite: Suite) -> list[Pair]:
+    """All recipe–task pairs; loads each task's data once, for its digest and its size.
+
+    Raises:
+        UserError: For data that cannot be loaded, a class that cannot be imported, or a batch larger than the data.
+    """
+    pairs = []
+    for task in suite.tasks:
+        digest, size = _facts_of_data(task)
+        # What is wrong with the module itself is said here, before anything is written.
+        build_module(task.module, Recipe.of(suite.recipes[0].settings[0].fields))
+        for recipe in suite.recipes:
+            for setting in recipe.settings:
+                fields = setting.fields
+                where = f"recipe {recipe.name} on task {task.name}"
+                check_batch(fields.get("batch"), fields.get("microbatches", 1), size, where)
+            sources = source_digests(task.module, task.data, [setting.fields for setting in recipe.settings])
+            pairs.append(Pair(suite, task, recipe, digest, sources))
+    return pairs
+
+
+def _facts_of_data(task: Task) -> tuple[str, int | None]:
+    """Digest and training samples; whatever the DataModule raises is the user's to mend."""
+    where = f"task {task.name}: data"
+    try:
+        datamodule = build_datamodule(task.data)
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        return data_digest(datamodule), train_size(datamodule)
+    except UserError as error:
+        inner = error.where.removeprefix("data").lstrip(": ")
+        raise UserError(error.message, f"{where}.{inner}" if inner else where) from error
+    except Exception as error:
+        what = task.data.get("name") or task.data["class_path"]
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{what} raised {reason} ({last.filename}:{last.lineno})", where) from error
+
+
+def take_stock(suite: Suite, pairs: Iterable[Pair], records: Mapping[str, Record], rerun: Rerun) -> dict[str, str]:
+    """Give each pair its records; nothing is moved or written.
+
+    Args:
+        suite: What is asked for; pairs may be of some of its recipes only.
+        pairs: Get ``records``, and ``repeated``.
+        records: All that the run folder holds.
+        rerun: Which finished trials are to be run again.
+
+    Returns:
+        The records that are of no use any more, by trial id, with why.
+    """
+    aside: dict[str, str] = {}
+    by_name = {(pair.task.name, pair.recipe.name): pair for pair in pairs}
+    for identity, record in records.items():
+        trial = record.trial
+        if trial.recipe not in suite.data["recipes"] or trial.task not in suite.data["tasks"]:
+            aside[identity] = f"no longer in the suite ({trial.recipe} on {trial.task})"
+        elif pair := by_name.get((trial.task, trial.recipe)):
+            (pair.repeated if is_repeated(record, rerun) else pair.records)[identity] = record
+    for pair in by_name.values():
+        superseded = pair.superseded()
+        aside |= superseded
+        for identity in superseded:
+            pair.records.pop(identity, None)
+            pair.repeated.pop(identity, None)
+    return aside
+
+
+def is_repeated(record: Record, rerun: Rerun) -> bool:
+    """Whether a trial that has this record is run again."""
+    if record.status == "interrupted" or rerun == "all":
+        return True
+    return rerun == "failed" and record.status != "ok"
+
+
+def count_reasons(reasons: Mapping[str, str]) -> list[str]:
+    """``12 records: the data changed``, by frequency."""
+    counted = Counter(reasons.values())
+    return [f"{count} record{'s' if count > 1 else ''}: {reason}" for reason, count in counted.most_common()]

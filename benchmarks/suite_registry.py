@@ -1,0 +1,47 @@
+"""The suites by name; data only. A suite's target is a YAML file beside a package."""
+
+from __future__ import annotations
+
+import importlib.resources
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainoff.errors import UserError
+from trainoff.registry import Entry, Registry
+
+
+@dataclass(frozen=True)
+class SuiteEntry(Entry):
+    """A suite's entry; its target is ``package:file.yaml``, or ``package.module:NAME`` holding a path."""
+
+    def load(self) -> Path:
+        """The path of its YAML file."""
+        package, _, file = self.target.partition(":")
+        if not file.endswith((".yaml", ".yml")):
+            return Path(str(super().load()))
+        path = Path(str(importlib.resources.files(package) / file))
+        if not path.is_file():
+            raise UserError(f"the suite '{self.name}' of package '{self.package}' has no file {path}")
+        return path
+
+
+_HOME = "trainoff.benchmarks.suites"
+
+SUITES = Registry(
+    "suite",
+    [
+        SuiteEntry("digits", f"{_HOME}:digits.yaml", "scikit-learn's digits, an MLP, 12 recipes; under a minute"),
+        SuiteEntry("smoke", f"{_HOME}:smoke.yaml", "two recipes, two seeds; seconds"),
+        SuiteEntry(
+            "fashion-mnist",
+            f"{_HOME}:fashion-mnist.yaml",
+            "Fashion-MNIST with the DeepOBS 2c2d and an MLP; an hour and more on a CPU",
+            paper="Schneider, Balles & Hennig 2019, DeepOBS: a deep learning optimizer benchmark suite",
+        ),
+        SuiteEntry(
+            "overfit", f"{_HOME}:overfit.yaml", "few samples, wrong labels among them: regularizers against none"
+        ),
+    ],
+    SuiteEntry,
+    "trainoff.suites",
+)

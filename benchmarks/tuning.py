@@ -1,0 +1,149 @@
+"""What `tune` means: a recipe with values to choose becomes a list of settings, one of which is chosen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainoff.benchmarks.record import Record
+from trainoff.errors import UserError, closest
+
+Path = tuple[str | int, ...]
+Where = Callable[..., str]
+_MOST_SETTINGS = 10_000
+_RANGE_KEYS = ("min", "max", "log", "points")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A recipe with every ``tune`` resolved.
+
+    Args:
+        fields: The recipe's fields, plain data.
+        tuned: The value that each ``tune`` took, by dotted key.
+    """
+
+    fields: dict[str, Any]
+    tuned: dict[str, Any]
+
+
+def settings_of(fields: Mapping[str, Any], where: Where) -> list[Setting]:
+    """All settings of a recipe: the product of its tuned values, in the order they stand.
+
+    Args:
+        fields: The recipe, in which ``{tune: [...]}`` or ``{tune: {min, max, log, points}}`` may stand for a value.
+        where: Names the place of a path, for messages.
+
+    Raises:
+        UserError: For an empty or malformed ``tune``.
+    """
+    found = list(_find(fields, ()))
+    grids = [_values(tune, path, where) for path, tune in found]
+    count = math.prod(map(len, grids))
+    if count > _MOST_SETTINGS:
+        raise UserError(f"its tunes make {count:,} settings; at most {_MOST_SETTINGS:,} are tried", where())
+    settings = []
+    for values in itertools.product(*grids):
+        chosen = {path: value for (path, _), value in zip(found, values, strict=True)}
+        resolved = _resolve(fields, (), chosen)
+        settings.append(Setting(resolved, {_dotted(path): value for path, value in chosen.items()}))
+    return settings
+
+
+def choose(settings: Sequence[Setting], records: Sequence[Sequence[Record]]) -> int | None:
+    """The setting with the best mean validation metric; nothing but validation is looked at.
+
+    A setting with a failed seed loses against any without; the first wins a tie. ``None`` where each one failed.
+
+    Args:
+        settings: The candidates.
+        records: Of each candidate, its tuning trials.
+    """
+    best: int | None = None
+    best_score = -math.inf
+    for index, of_setting in enumerate(records[: len(settings)]):
+        scores = [_validation_score(record) for record in of_setting]
+        if not scores or any(score is None for score in scores):
+            continue
+        mean = statistics.fmean(score for score in scores if score is not None)
+        if mean > best_score:
+            best, best_score = index, mean
+    return best
+
+
+def _validation_score(record: Record) -> float | None:
+    """The best validation metric, signed so that more is better."""
+    if record.status != "ok" or record.quality is None or record.quality.best.val.metric is None:
+        return None
+    value = record.quality.best.val.metric
+    return value if record.quality.mode == "max" else -value
+
+
+def _find(node: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    if isinstance(node, Mapping):
+        if set(node) == {"tune"}:
+            yield path, node["tune"]
+            return
+        for key, value in node.items():
+            yield from _find(value, (*path, key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _find(value, (*path, index))
+
+
+def _resolve(node: Any, path: Path, chosen: Mapping[Path, Any]) -> Any:
+    if path in chosen:
+        return chosen[path]
+    if isinstance(node, Mapping):
+        return {key: _resolve(value, (*path, key), chosen) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_resolve(value, (*path, index), chosen) for index, value in enumerate(node)]
+    return node
+
+
+def _values(tune: Any, path: Path, where: Where) -> list[Any]:
+    place = where(*path, "tune")
+    if isinstance(tune, list):
+        if not tune:
+            raise UserError("an empty grid; give at least one value", place)
+        if len({repr(value) for value in tune}) < len(tune):
+            raise UserError("a value stands twice in the grid", place)
+        return tune
+    if not isinstance(tune, Mapping):
+        raise UserError("is neither a list of values nor {min, max, log, points}", place)
+    for key in tune:
+        if key not in _RANGE_KEYS:
+            raise UserError(f"a range has no '{key}'{closest(str(key), _RANGE_KEYS)}", place)
+    return _range_values(tune, place)
+
+
+def _range_values(tune: Mapping[str, Any], place: str) -> list[float]:
+    for key in ("min", "max"):
+        value = tune.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise UserError(f"'{key}' is {value!r}; a finite number is needed", place)
+    low, high, points, log = float(tune["min"]), float(tune["max"]), tune.get("points", 3), tune.get("log", False)
+    if isinstance(points, bool) or not isinstance(points, int) or points < 2:
+        raise UserError(f"'points' is {points!r}; a range has at least 2", place)
+    if points > _MOST_SETTINGS:
+        raise UserError(f"'points' is {points}; a range has at most {_MOST_SETTINGS:,}", place)
+    if not isinstance(log, bool):
+        raise UserError(f"'log' is {log!r}; true or false", place)
+    if low >= high:
+        raise UserError(f"min {low:g} is not below max {high:g}", place)
+    if log and low <= 0:
+        raise UserError(f"min is {low:g}; a logarithmic range begins above 0", place)
+    shares = [index / (points - 1) for index in range(points)]
+    values = [low * (high / low) ** share if log else low + (high - low) * share for share in shares]
+    return [float(f"{value:.6g}") for value in values]
+
+
+def _dotted(path: Path) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

@@ -1,0 +1,54 @@
+"""What is trained on: DataModules that hold their set in memory and slice batches from it.
+
+All names are imported when they are first used; importing this package imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainoff.lazy_imports import lazy_attributes
+
+if TYPE_CHECKING:
+    from trainoff.datamodules.fashion_mnist import FashionMNIST
+    from trainoff.datamodules.mnist1d import MNIST1D
+    from trainoff.datamodules.registry import DATAMODULES, DataModuleEntry
+    from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Wine
+    from trainoff.datamodules.splits import RawData
+    from trainoff.datamodules.tensor_batches import TensorBatches
+    from trainoff.datamodules.tensor_datamodule import TensorDataModule
+
+__all__ = [
+    "DATAMODULES",
+    "MNIST1D",
+    "BreastCancer",
+    "DataModuleEntry",
+    "Diabetes",
+    "Digits",
+    "FashionMNIST",
+    "RawData",
+    "TensorBatches",
+    "TensorDataModule",
+    "Wine",
+]
+
+_HOMES = {
+    "DATAMODULES": "registry",
+    "MNIST1D": "mnist1d",
+    "BreastCancer": "scikit_learn",
+    "DataModuleEntry": "registry",
+    "Diabetes": "scikit_learn",
+    "Digits": "scikit_learn",
+    "FashionMNIST": "fashion_mnist",
+    "RawData": "splits",
+    "TensorBatches": "tensor_batches",
+    "TensorDataModule": "tensor_datamodule",
+    "Wine": "scikit_learn",
+}
+
+
+__getattr__ = lazy_attributes(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

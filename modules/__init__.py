@@ -1,0 +1,56 @@
+"""What is trained, and how: LightningModules, nets, and the Recipe with its optimizers, schedules and regularizers.
+
+Names are imported when they are first used, so that listing the registries needs neither torch nor lightning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainoff.lazy_imports import lazy_attributes
+
+if TYPE_CHECKING:
+    from trainoff.modules.classifier import Classifier
+    from trainoff.modules.initialisation import INITIALISATIONS
+    from trainoff.modules.nets import NETS
+    from trainoff.modules.optimizers import OPTIMIZERS
+    from trainoff.modules.recipe import Recipe
+    from trainoff.modules.recipe_module import RecipeModule
+    from trainoff.modules.registry import MODULES
+    from trainoff.modules.regressor import Regressor
+    from trainoff.modules.regularizers import REGULARIZERS, Regularizer
+    from trainoff.modules.schedules import SCHEDULES
+    from trainoff.modules.strategies import STRATEGIES
+
+_HOMES = {
+    "Classifier": "classifier",
+    "INITIALISATIONS": "initialisation",
+    "MODULES": "registry",
+    "NETS": "nets",
+    "OPTIMIZERS": "optimizers",
+    "REGULARIZERS": "regularizers",
+    "Recipe": "recipe",
+    "RecipeModule": "recipe_module",
+    "Regressor": "regressor",
+    "Regularizer": "regularizers",
+    "SCHEDULES": "schedules",
+    "STRATEGIES": "strategies",
+}
+
+__all__ = [
+    "INITIALISATIONS",
+    "MODULES",
+    "NETS",
+    "OPTIMIZERS",
+    "REGULARIZERS",
+    "SCHEDULES",
+    "STRATEGIES",
+    "Classifier",
+    "Recipe",
+    "RecipeModule",
+    "Regressor",
+    "Regularizer",
+]
+
+
+__getattr__ = lazy_attributes(__name__, _HOMES)

@@ -1,0 +1,179 @@
+"""How a recipe takes hold of a LightningModule: its optimizer, its callbacks, and the checks when fit starts.
+
+The hooks of a foreign module are replaced on the instance by ``functools.partial`` of functions of this file. A
+bound method would pickle without an error and come back as the module's own hook, so that a spawned process
+trained without the recipe.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+
+from trainoff.errors import UserError
+from trainoff.modules.initialisation_functions import initialise
+from trainoff.modules.microbatches import MicrobatchAveraging
+from trainoff.modules.optimizer_adapters import OptimizerModes, backward_with_graph
+from trainoff.modules.optimizer_building import build_optimizer, decays_apart, optimizer_entry
+from trainoff.modules.parameter_groups import freeze
+from trainoff.modules.regularizers import REGULARIZERS
+from trainoff.modules.regularizers.base import Phase, RecipeCallback
+from trainoff.modules.schedule_building import lightning_scheduler
+from trainoff.modules.trainer_checks import RecipeChecks
+from trainoff.registry import arguments_of
+
+if TYPE_CHECKING:
+    from trainoff.modules.recipe import Choice, Recipe
+
+
+def apply_recipe(recipe: Recipe, module: L.LightningModule) -> None:
+    """Make the instance train by the recipe; see :meth:`Recipe.apply`."""
+    recipe.validate()
+    use_recipe = getattr(module, "use_recipe", None)
+    if callable(use_recipe):  # one of trainoff's own
+        take_recipe(recipe, module)
+        use_recipe(recipe)
+        return
+    if not module.automatic_optimization:
+        raise UserError(f"{type(module).__name__} optimizes by hand; a recipe acts in automatic optimization only")
+    keep_own_hook(module, "configure_callbacks", configure_callbacks)
+    take_recipe(recipe, module)
+    module.configure_optimizers = functools.partial(configure_optimizers, module)  # type: ignore[method-assign]
+    module.configure_callbacks = functools.partial(configure_callbacks, module)  # type: ignore[method-assign]
+    if type(module).configure_model is L.LightningModule.configure_model:
+        prepare(module)
+    else:  # there may be no net yet
+        module.configure_model = functools.partial(configure_model, module)  # type: ignore[method-assign]
+
+
+def take_recipe(recipe: Recipe, module: L.LightningModule) -> None:
+    """Attach the recipe and its callbacks, built once: callbacks built anew at each fit or test lose their state.
+
+    Raises:
+        UserError: Where the optimizer's way of differentiating is not to be had.
+    """
+    _set_backward(recipe, module)
+    for name, parameter in module.named_parameters():
+        if name in vars(module).get("recipe_frozen", ()):  # by another recipe
+            parameter.requires_grad_(True)
+    module.recipe_frozen = []  # type: ignore[assignment]
+    module.recipe_is_prepared = False  # type: ignore[assignment]
+    module.recipe = recipe  # type: ignore[assignment]
+    # An identity that survives copies and pickles, by which callbacks know their module.
+    module.recipe_owner = uuid.uuid4().hex  # type: ignore[assignment]
+    module.recipe_callbacks = build_callbacks(recipe)  # type: ignore[assignment]
+    for callback in recipe_callbacks(module):
+        callback.owner = cast(str, module.recipe_owner)
+
+
+def prepare(module: L.LightningModule) -> None:
+    """Initialise the net and freeze what the recipe says, once; the net has to be there."""
+    if module.recipe_is_prepared:
+        return
+    module.recipe_is_prepared = True  # type: ignore[assignment]
+    recipe = cast("Recipe", module.recipe)
+    initialise(module, cast("Choice", recipe.initialisation))
+    module.recipe_frozen = freeze(module, recipe.parameters)  # type: ignore[assignment]
+
+
+def keep_own_hook(module: L.LightningModule, name: str, ours: Callable[..., Any]) -> None:
+    """Remember a hook that the user has put on the instance, so that ours calls it in place of the class's."""
+    present = vars(module).get(name)
+    if present is not None and getattr(present, "func", None) is not ours:
+        vars(module)[f"own_{name}"] = present
+
+
+def configure_model(module: L.LightningModule) -> None:
+    """Lightning's hook, before a strategy wraps the module: the class's own, then what the recipe does to the net."""
+    type(module).configure_model(module)
+    prepare(module)
+
+
+def _set_backward(recipe: Recipe, module: L.LightningModule) -> None:
+    entry = optimizer_entry(cast("Choice", recipe.optimizer))
+    vars(module).pop("backward", None)  # of another recipe
+    if "create_graph" not in entry.needs:
+        return
+    if type(module).backward is not L.LightningModule.backward:
+        raise UserError(
+            f"'{entry.name}' differentiates twice, and {type(module).__name__} has a backward of its own", "optimizer"
+        )
+    module.backward = functools.partial(backward_with_graph, module)  # type: ignore[method-assign]
+
+
+def recipe_callbacks(module: L.LightningModule) -> list[RecipeCallback]:
+    """The callbacks that the module's recipe brought."""
+    return cast("list[RecipeCallback]", module.recipe_callbacks)
+
+
+def configure_optimizers(module: L.LightningModule) -> Any:
+    """Lightning's hook: the recipe's optimizer and schedule."""
+    recipe = cast("Recipe", module.recipe)
+    trainer = module.trainer
+    total_steps = trainer.estimated_stepping_batches
+    optimizer = build_optimizer(recipe, module, str(trainer.precision), total_steps)
+    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+    scheduler = lightning_scheduler(cast("Choice", recipe.schedule), optimizer, total_steps, epochs)
+    return optimizer if scheduler is None else {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def configure_callbacks(module: L.LightningModule) -> list[Callback]:
+    """Lightning's hook: the callbacks of the module's own class first, then the recipe's.
+
+    Raises:
+        UserError: Where Lightning would silently replace a callback that the user gave the Trainer.
+    """
+    on_instance = vars(module).get("own_configure_callbacks")
+    own = type(module).configure_callbacks(module) if on_instance is None else on_instance()
+    owns = list(own) if isinstance(own, Sequence) else [own]
+    refuse_replacement([*module.trainer.callbacks, *owns], recipe_callbacks(module))  # type: ignore[attr-defined]
+    return [*owns, *recipe_callbacks(module)]
+
+
+def refuse_replacement(given: Sequence[Callback], callbacks: Sequence[RecipeCallback]) -> None:
+    """A callback of the same class, or a parent, would be dropped, or would share its place in checkpoints."""
+    for theirs in given:
+        for ours in callbacks:
+            if theirs is not ours and type(theirs) is not Callback and isinstance(ours, type(theirs)):
+                if isinstance(theirs, RecipeCallback) and theirs.owner is not None:
+                    continue  # left from a fit of another module, or of this one: Lightning replaces it rightly
+                name = "early_stopping" if isinstance(ours, LightningEarlyStopping) else type(ours).__name__
+                raise UserError(
+                    f"the Trainer or the module has a {type(theirs).__name__} and the recipe has {name}: "
+                    "Lightning would keep one only; keep one of the two",
+                    "regularizers",
+                )
+
+
+def build_callbacks(recipe: Recipe) -> list[RecipeCallback]:
+    """The recipe's callbacks in the order in which their effects follow one another."""
+    regularizers = []
+    decoupled = decays_apart(recipe)
+    for number, choice in enumerate(cast("Sequence[Choice]", recipe.regularizers)):
+        if choice.get("name") == "weight_decay" and decoupled:
+            continue  # the optimizer has it as an argument
+        try:
+            regularizers.append(_build_regularizer(choice))
+        except UserError as error:
+            raise UserError(error.message, f"regularizers[{number}].{error.where}".rstrip(".")) from error
+    regularizers.sort(key=lambda callback: getattr(callback, "phase", Phase.GRADIENT))
+    averaging = [MicrobatchAveraging(recipe.microbatches)] if recipe.microbatches > 1 else []
+    modes = [OptimizerModes()] if "train_mode" in optimizer_entry(cast("Choice", recipe.optimizer)).needs else []
+    return [RecipeChecks(), *modes, *averaging, *regularizers]
+
+
+def _build_regularizer(choice: Choice) -> RecipeCallback:
+    factory: Callable[..., Any] = REGULARIZERS.load(choice)
+    try:
+        regularizer = factory(**arguments_of(choice))
+    except TypeError as error:
+        raise UserError(str(error).replace(f"{getattr(factory, '__name__', '')}.__init__() ", "")) from error
+    if not isinstance(regularizer, Callback):
+        raise UserError(f"{type(regularizer).__name__} is not a lightning Callback")
+    return cast(RecipeCallback, regularizer)

@@ -1,0 +1,87 @@
+"""From a net's name to a net: its sizes, its seed, its initialisation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import nn
+
+from trainoff.errors import UserError
+from trainoff.modules.nets import NETS
+from trainoff.modules.recipe import Choice
+from trainoff.modules.signatures import bind_arguments
+from trainoff.registry import arguments_of
+from trainoff.seeds import derive_seed
+
+
+def check_net(choice: Choice) -> None:
+    """Check a net's arguments against its signature, before there is anything to build it from.
+
+    Raises:
+        UserError: For an unknown net, or an argument that it does not take.
+    """
+    given = {"input_shape", "output_size"} if "name" in choice else set()
+    label = choice.get("name") or choice["class_path"]
+    factory = NETS.load(choice)
+    if "name" in choice or not _takes_sizes(factory):
+        bind_arguments(factory, arguments_of(choice), f"net {label}", given=given)
+
+
+def build_net(choice: Choice, input_shape: Sequence[int], output_size: int) -> nn.Module:
+    """Build a net.
+
+    Its weights come from a generator of their own, derived from the global seed: whatever drew random numbers
+    before changes nothing.
+
+    Args:
+        choice: Normalised. By ``class_path`` a net that takes ``input_shape`` and ``output_size`` gets them; any
+            other is built from its ``init_args`` alone.
+        input_shape: Of one sample.
+        output_size: Number of outputs.
+
+    Raises:
+        UserError: For arguments that the net does not take.
+    """
+    factory = NETS.load(choice)
+    arguments = arguments_of(choice)
+    if "name" in choice or _takes_sizes(factory):
+        arguments = {"input_shape": tuple(input_shape), "output_size": output_size} | arguments
+    # On the CPU whatever the Trainer's device, so that a seed means the same weights everywhere.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(derive_seed(torch.initial_seed(), "weights"))
+        try:
+            net = cast(nn.Module, factory(**arguments))
+        except TypeError as error:
+            raise UserError(str(error), f"net {choice.get('name') or choice['class_path']}") from error
+    return net
+
+
+def _takes_sizes(factory: Any) -> bool:
+    return {"input_shape", "output_size"} <= set(inspect.signature(factory).parameters)
+
+
+def sizes_of(module: L.LightningModule) -> tuple[tuple[int, ...], int]:
+    """Input shape and output size: the module's hyperparameters first, then the DataModule's attributes.
+
+    Raises:
+        UserError: Where neither has them.
+    """
+    datamodule = getattr(module.trainer, "datamodule", None)
+    input_shape = module.hparams.get("input_shape") or getattr(datamodule, "input_shape", None)
+    output_size = (
+        module.hparams.get("output_size")
+        or getattr(datamodule, "output_size", None)
+        or getattr(datamodule, "num_classes", None)
+    )
+    if input_shape is None or output_size is None:
+        source = f"{type(datamodule).__name__} has not both" if datamodule else "there is no DataModule"
+        raise UserError(
+            "a net given by name needs input_shape and output_size, and "
+            f"{source}; give them: {type(module).__name__}(net=..., input_shape=(...), output_size=...)",
+            "net",
+        )
+    return tuple(input_shape), int(output_size)

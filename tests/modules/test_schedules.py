@@ -1,0 +1,191 @@
+"""Schedules against their closed forms and against torch's own, at every step."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    StepLR,
+)
+from users_project import UsersData, UsersModule, make_trainer
+
+from trainoff.errors import UserError
+from trainoff.modules import SCHEDULES, Recipe
+from trainoff.modules.schedule_building import build_schedule, lightning_scheduler
+
+TOTAL = 60
+
+
+def torch_rates(make, steps=TOTAL, lr=0.5):
+    """The rates that torch's scheduler gives, step by step."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    scheduler = make(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("choice", "make"),
+    [
+        ({"name": "cosine"}, lambda o: CosineAnnealingLR(o, TOTAL)),
+        ({"name": "cosine", "minimum": 0.1}, lambda o: CosineAnnealingLR(o, TOTAL, eta_min=0.05)),
+        ({"name": "exponential", "gamma": 0.93}, lambda o: ExponentialLR(o, 0.93)),
+        ({"name": "step", "every": 7, "gamma": 0.3}, lambda o: StepLR(o, 7, 0.3)),
+        ({"name": "multistep", "milestones": [3, 20, 21], "gamma": 0.4}, lambda o: MultiStepLR(o, [3, 20, 21], 0.4)),
+        ({"name": "linear", "minimum": 0.2}, lambda o: LinearLR(o, 1.0, 0.2, TOTAL)),
+        ({"name": "polynomial", "power": 1.7}, lambda o: PolynomialLR(o, TOTAL, 1.7)),
+        (
+            {"name": "cosine_restarts", "period": 7, "growth": 2, "minimum": 0.1},
+            lambda o: CosineAnnealingWarmRestarts(o, 7, 2, 0.05),
+        ),
+        ({"name": "cosine_restarts", "period": 9}, lambda o: CosineAnnealingWarmRestarts(o, 9)),
+        ({"name": "cyclic", "rise": 8, "minimum": 0.2}, lambda o: CyclicLR(o, 0.1, 0.5, 8, cycle_momentum=False)),
+        ({"name": "one_cycle"}, lambda o: OneCycleLR(o, max_lr=0.5, total_steps=TOTAL, cycle_momentum=False)),
+        (
+            {"name": "one_cycle", "rise": 0.5, "start_divisor": 10, "final_divisor": 100},
+            lambda o: OneCycleLR(
+                o, 0.5, TOTAL, pct_start=0.5, div_factor=10, final_div_factor=100, cycle_momentum=False
+            ),
+        ),
+    ],
+)
+def test_equal_to_torchs_at_every_step(choice, make):
+    factor = build_schedule(choice, TOTAL)
+    for step, expected in enumerate(torch_rates(make)):
+        assert 0.5 * factor(step) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@given(beta=st.floats(0, 10), gamma=st.floats(0, 3), step=st.integers(0, 10_000))
+def test_inverse_power_is_its_formula(beta, gamma, step):
+    factor = build_schedule({"name": "inverse_power", "beta": beta, "gamma": gamma}, TOTAL)
+    assert factor(step) == pytest.approx(1 / math.pow(1 + beta * step, gamma), rel=1e-12)
+
+
+@given(step=st.integers(0, 200), total=st.integers(1, 200))
+def test_rex_is_its_formula(step, total):
+    share = min(step / total, 1)
+    expected = (1 - share) / (0.5 + 0.5 * (1 - share))
+    assert build_schedule({"name": "rex"}, total)(step) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", ["linear", "sqrt"])
+@given(decay=st.floats(0.05, 1), minimum=st.floats(0, 1), total=st.integers(1, 200))
+def test_wsd_is_stable_then_decays_to_its_minimum(shape, decay, minimum, total):
+    factor = build_schedule({"name": "wsd", "decay": decay, "shape": shape, "minimum": minimum}, total)
+    for step in range(total + 1):
+        before = step / total <= 1 - decay
+        done = (step / total - (1 - decay)) / decay
+        fall = 0 if before else done**0.5 if shape == "sqrt" else done
+        assert factor(step) == pytest.approx(1 - (1 - minimum) * fall, abs=1e-6)
+    assert factor(total) == pytest.approx(minimum, abs=1e-6)
+
+
+@given(warmup=st.integers(1, 50), total=st.integers(51, 300))
+def test_warm_up_rises_linearly_and_hands_over(warmup, total):
+    factor = build_schedule({"name": "cosine", "warmup": warmup}, total)
+    for step in range(warmup):
+        assert factor(step) == pytest.approx((step + 1) / warmup)
+    for step in range(warmup, total):
+        expected = (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+        assert factor(step) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_share_below_one_is_a_share_of_the_steps():
+    assert build_schedule({"name": "constant", "warmup": 0.1}, 200).warmup == 20
+    assert build_schedule({"name": "constant", "warmup": 30}, 200).warmup == 30
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in SCHEDULES if entry.name != "plateau"])
+def test_rates_stay_within_the_base_rate(name):
+    factor = build_schedule({"name": name, "warmup": 5}, TOTAL)
+    assert all(0 <= factor(step) <= 1 for step in range(TOTAL + 1))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ({"name": "multistep", "milestones": [5, 3]}, "milestones are rising"),
+        ({"name": "polynomial", "power": 0.0}, "power is 0.0; it is above 0"),
+        ({"name": "cosine_restarts", "period": 0}, "period and growth are at least 1"),
+        ({"name": "wsd", "decay": 0.0}, r"decay is 0.0; it lies in \(0, 1\]"),
+        ({"name": "wsd", "shape": "cubic"}, "shape is 'cubic'; it is 'linear' or 'sqrt'"),
+        ({"name": "linear", "minimum": 1.5}, r"minimum is 1.5; it lies in \[0, 1\]"),
+        ({"name": "cyclic", "rise": 0}, "rise is 0; it is at least 1"),
+    ],
+)
+def test_values_out_of_range_are_refused(schedule, said):
+    with pytest.raises(UserError, match=said):
+        Recipe(schedule=schedule).validate()
+
+
+def test_plateau_is_torchs_and_reads_what_it_names():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    choice = {"name": "plateau", "patience": 1, "multiplier": 0.5, "monitor": "val_acc", "mode": "max"}
+    made = lightning_scheduler(choice, optimizer, math.inf, None)
+    assert made["monitor"] == "val_acc"
+    for value in (0.5, 0.4, 0.4):  # one better, then two without improvement
+        made["scheduler"].step(value)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_schedule_that_ends_needs_an_end():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(UserError, match="max_epochs or max_steps"):
+        lightning_scheduler({"name": "cosine"}, optimizer, math.inf, None)
+    assert lightning_scheduler({"name": "inverse_power"}, optimizer, math.inf, None) is not None
+
+
+class RateLog(UsersModule):
+    """Notes the rate that each step is taken with."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates = []
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_in_a_trainer_the_rate_follows_optimizer_steps(microbatches):
+    """Also under accumulation, where a schedule counted in batches would run twice as fast."""
+    schedule = {"name": "inverse_power", "beta": 0.5, "gamma": 1.0}
+    recipe = Recipe(optimizer={"name": "sgd", "lr": 0.2}, schedule=schedule, batch=32, microbatches=microbatches)
+    module = recipe.apply(RateLog())
+    make_trainer(max_epochs=2, **recipe.trainer_arguments()).fit(module, datamodule=UsersData(samples=96))
+    expected = [0.2 / (1 + 0.5 * step) for step in range(6) for _ in range(microbatches)]
+    assert module.rates == pytest.approx(expected)
+
+
+def test_rate_continues_exactly_after_a_resume(tmp_path):
+    recipe = Recipe(optimizer={"name": "sgd", "lr": 0.2}, schedule={"name": "cosine", "warmup": 0.25}, batch=16)
+    whole = recipe.apply(RateLog())
+    make_trainer(max_epochs=4).fit(whole, datamodule=UsersData())
+
+    class StopAfterTwo(RateLog):
+        def on_train_epoch_end(self):
+            self.trainer.should_stop = self.current_epoch == 1
+
+    first = recipe.apply(StopAfterTwo())
+    trainer = make_trainer(max_epochs=4)
+    trainer.fit(first, datamodule=UsersData())
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    second = recipe.apply(RateLog())
+    make_trainer(max_epochs=4).fit(second, datamodule=UsersData(), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    assert first.rates + second.rates == pytest.approx(whole.rates)

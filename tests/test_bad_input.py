@@ -1,0 +1,313 @@
+"""Users' mistakes through the command line: status 2, one line that says what and where, nothing written or lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running_suites import execute, make_data
+
+from trainoff.benchmarks.suite_yaml import dump_yaml
+from trainoff.command_line import main
+
+RECIPES = {"sgd": {"optimizer": {"name": "sgd", "lr": 0.1}, "batch": 64}}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working directory."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run folder with two recipes on two seeds, to be copied and never changed."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    execute(make_data({**RECIPES, "adamw": {"optimizer": "adamw", "batch": 64}}, seeds=2), folder)
+    return folder
+
+
+@pytest.fixture
+def refused(place, capsys):
+    """The one line that a command is refused with."""
+
+    def refused_(*arguments, written=()):
+        before = contents(place)
+        assert main([str(argument) for argument in arguments]) == 2
+        output, errors = capsys.readouterr()
+        assert output == ""
+        assert errors.startswith("trainoff: ")
+        assert errors.endswith("\n")
+        assert errors.count("\n") == 1, errors
+        assert contents(place).keys() - before.keys() <= set(written)
+        assert all(contents(place)[path] == content for path, content in before.items())
+        return errors.removeprefix("trainoff: ").rstrip("\n")
+
+    return refused_
+
+
+def contents(folder):
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_suite(folder, name="s.yaml", *, recipe=RECIPES["sgd"], **others):
+    path = folder / name
+    path.write_text(dump_yaml(make_data({"sgd": recipe}, **others)))
+    return path
+
+
+# --- the suite's file -------------------------------------------------------------------------------------------
+
+
+def test_a_missing_suite_answers_with_the_closest_names(refused, place):
+    assert refused("run", "digit").startswith("no suite is called 'digit'; did you mean digits")
+    write_suite(place, "mine.yaml")
+    assert refused("run", "mime.yaml") == "mime.yaml: no such file; did you mean mine.yaml?"
+    assert refused("run", "nowhere/mine.yaml") == "nowhere/mine.yaml: no such file; there is no folder nowhere"
+    assert "no suite is called" in refused("run", "x" * 5000)
+    assert refused("run", "")
+
+
+def test_what_is_no_text_file_is_refused(refused, place):
+    assert refused("run", ".") == ".: is a folder; name the YAML file in it"
+    (place / "binary.yaml").write_bytes(bytes(range(256)))
+    assert "binary.yaml:" in refused("run", "binary.yaml")
+    (place / "zeros.yaml").write_bytes(b"\0" * 1000)
+    assert refused("run", "zeros.yaml") == "zeros.yaml:1: the character U+0000 may not stand in YAML"
+    (place / "empty.yaml").write_text("")
+    assert "the file is empty" in refused("run", "empty.yaml")
+    os.mkfifo(place / "pipe.yaml")
+    assert refused("run", "pipe.yaml") == "pipe.yaml: is not a regular file"
+
+
+def test_a_huge_a_deep_and_a_multiplying_file_are_refused(refused, place):
+    (place / "huge.yaml").write_text("a: " + "[" * 5_000_000 + "]" * 5_000_000)
+    assert "is larger than 1 MB" in refused("run", "huge.yaml")
+    (place / "deep.yaml").write_text("[" * 400_000)
+    assert "nested more than 50 levels deep" in refused("run", "deep.yaml")
+    bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    bomb += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    (place / "bomb.yaml").write_text("\n".join(bomb))
+    assert "more than 100,000 values" in refused("run", "bomb.yaml")
+
+
+def test_code_in_yaml_is_data_at_most(refused, place):
+    (place / "code.yaml").write_text("name: !!python/object/apply:os.system ['touch owned']")
+    assert "the tag" in refused("run", "code.yaml")
+    assert not (place / "owned").exists()
+
+
+def test_numbers_out_of_range_are_named_with_line_and_key(refused, place):
+    write_suite(place, recipe={"optimizer": {"name": "sgd", "lr": float("nan")}})
+    assert "recipes.sgd.optimizer.lr: nan is not a finite number" in refused("run", "s.yaml")
+    write_suite(place, epochs=-1)
+    assert "tasks.t.budget.epochs: -1 is not a whole number from 1" in refused("run", "s.yaml")
+    write_suite(place, recipe={"optimizer": "sgd", "batch": 100_000})
+    said = refused("run", "s.yaml")
+    assert "recipe sgd on task t: batch: a batch of 100000 samples; the training split has" in said
+    assert not (place / "runs").exists()
+
+
+def test_data_that_cannot_be_loaded_are_said_with_task_and_place(refused, place, monkeypatch):
+    write_suite(place, data={"name": "digits", "val_fraction": 5})
+    assert refused("run", "s.yaml").startswith("task t: data.val_fraction: 5")
+    monkeypatch.syspath_prepend(place)
+    (place / "data_of_a_user.py").write_text(
+        "from users_project import UsersData\n"
+        "class Broken(UsersData):\n"
+        "    def setup(self, stage):\n"
+        "        raise FileNotFoundError('no data\\nhere')\n"
+    )
+    write_suite(place, data="data_of_a_user.Broken", module="users_project.UsersModule")
+    said = refused("run", "s.yaml")
+    assert said.startswith("task t: data: data_of_a_user.Broken raised FileNotFoundError: no data here (")
+    assert said.endswith("data_of_a_user.py:4)")
+
+
+# --- the arguments ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rum", "digits"], "no command is called 'rum'; did you mean run?"),
+        (["run"], "the following arguments are required: SUITE"),
+        (["run", "smoke", "--sedes", "3"], "unrecognized arguments: --sedes 3"),
+        (["run", "smoke", "--seeds", "0"], "--seeds: 0 seeds; at least 1 is needed"),
+        (["run", "smoke", "--seeds", "many"], "argument --seeds"),
+        (["run", "smoke", "--workers", "0"], "argument --workers: 0 is not a whole number from 1"),
+        (["run", "smoke", "--workers", "two"], "argument --workers: two is not a whole number from 1"),
+        (["run", "smoke", "--only", "z*"], "--only: no recipe matches 'z*'; there are adamw, sgd"),
+        (["run", "smoke", "--rerun", "some"], "argument --rerun: invalid choice"),
+        (["list", "optimisers"], "no kind is called 'optimisers'; did you mean optimizers"),
+        (["show", "adamv"], "nothing is called 'adamv'; did you mean adam"),
+        (["board", "nowhere"], "nowhere: there is no such run folder"),
+        (["board", "x", "--format", "pdf"], "argument --format: invalid choice: 'pdf'"),
+        (["compare", "nowhere", "a", "b"], "nowhere: there is no such run folder"),
+        (["compare", "x"], "the following arguments are required: A, B"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(refused, arguments, said):
+    assert said in refused(*arguments)
+
+
+def test_an_empty_folder_has_no_board(refused, place):
+    (place / "empty").mkdir()
+    assert "empty: holds no records" in refused("board", "empty")
+    (place / "empty" / "records").mkdir()
+    assert "empty: holds no records" in refused("board", "empty")
+
+
+def test_compare_names_the_recipes_that_there_are(refused, finished):
+    said = refused("compare", finished, "sgd", "adam")
+    assert "no recipe is called 'adam'; did you mean adamw?" in said
+    assert "the board has" in said
+    assert "compared with itself" in refused("compare", finished, "sgd", "sgd")
+
+
+def test_compare_shows_both(finished, capsys):
+    assert main(["compare", str(finished), "sgd", "adamw"]) == 0
+    shown = capsys.readouterr().out
+    assert "sgd" in shown
+    assert "adamw" in shown
+    assert main(["compare", str(finished), "sgd", "adamw", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["first"], facts["second"]) == ("sgd", "adamw")
+    assert facts["tasks"][0]["pairs"] == 2
+
+
+# --- the run folder ---------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written_is_refused(refused, place):
+    write_suite(place)
+    (place / "file").write_text("mine")
+    assert "file/run: is a file, or lies in one" in refused("run", "s.yaml", "--out", "file/run")
+    assert "file: is a file, or lies in one" in refused("run", "s.yaml", "--out", "file")
+    assert "/proc/nowhere: cannot be used as a run folder" in refused("run", "s.yaml", "--out", "/proc/nowhere")
+
+
+def test_a_folder_of_another_suite_is_refused(refused, place, finished):
+    (place / "s.yaml").write_text(dump_yaml(make_data(RECIPES) | {"name": "other"}))
+    said = refused("run", "s.yaml", "--out", finished)
+    assert said == f"{finished}: holds the suite 'small', not 'other'; give another --out"
+
+
+def test_a_folder_whose_suite_is_damaged_is_refused(refused, place):
+    write_suite(place)
+    (place / "run").mkdir()
+    (place / "run" / "suite.yaml").write_text("name: [")
+    said = refused("run", "s.yaml", "--out", "run", written=[str(place / "run" / ".lock")])
+    assert "run/suite.yaml:1" in said
+
+
+def test_strange_files_among_the_records_are_reported_and_kept(place, capsys):
+    write_suite(place)
+    records = place / "run" / "records"
+    records.mkdir(parents=True)
+    strange = {
+        "0123456789abcdef.json": b'{"schema_version": 1, "trial": {"id"',
+        "foreign.json": b'{"hello": "world"}',
+        "newer.json": b'{"schema_version": 99, "trial": {}}',
+        "binary.json": bytes(range(256)),
+    }
+    for name, content in strange.items():
+        (records / name).write_bytes(content)
+    assert main(["run", "s.yaml", "--out", "run"]) == 0
+    errors = capsys.readouterr().err
+    for name in strange:
+        (line,) = [line for line in errors.splitlines() if line.startswith(f"{name} is skipped: ")]
+        if name == "newer.json":
+            assert "written by a newer trainoff (record schema 99; this version reads up to" in line
+    assert {name: (records / name).read_bytes() for name in strange} == strange
+    assert len(list(records.glob("*.json"))) == len(strange) + 1
+    assert main(["board", "run"]) == 0
+    assert all(name in capsys.readouterr().out for name in list(strange)[:1])
+
+
+def test_the_second_of_two_runs_on_one_folder_says_who_holds_it(refused, place):
+    """A process that holds the folder, as a run does, and the command line beside it."""
+    write_suite(place)
+    code = "import sys, time; from trainoff.benchmarks.store import RunFolder\n"
+    code += "with RunFolder('run'): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=place, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        said = refused("run", "s.yaml", "--out", "run")
+        assert said.startswith(f"run folder run is in use by process {holder.pid} on host ")
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate(timeout=30)
+    # Killed, it holds nothing any more.
+    assert main(["run", "s.yaml", "--out", "run", "--dry-run"]) == 0
+
+
+# --- dry runs ---------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_would_be_run_and_writes_nothing(place, finished, capsys):
+    write_suite(place, recipe={"optimizer": {"name": "sgd", "lr": {"tune": [0.1, 0.2]}}, "batch": 64})
+    assert main(["run", "s.yaml", "--dry-run", "--workers", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"suite small: 3 trials on 2 workers, into {Path('runs/small')}; 0 finished",
+        "  t  sgd: 2 tuning + 1 final trials, 0 finished",
+    ]
+    assert not (place / "runs").exists()
+    before = contents(finished)
+    assert main(["run", "s.yaml", "--dry-run", "--out", str(finished), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["trials"], facts["finished"]) == (3, 0)
+    assert facts["pairs"] == [{"task": "t", "recipe": "sgd", "tuning": 2, "final": 1, "finished": 0}]
+    # A final trial of a value that may yet be chosen stays; adamw has gone from the suite.
+    assert facts["notes"] == ["to be set aside: 2 records: no longer in the suite (adamw on t)"]
+    assert contents(finished) == before
+
+
+def test_a_dry_run_after_a_run_finds_all_finished(finished, place, capsys):
+    (place / "s.yaml").write_text((finished / "suite.yaml").read_text())
+    for rerun, count in ((), 4), (("--rerun", "failed"), 4), (("--rerun", "all"), 0):
+        assert main(["run", "s.yaml", "--dry-run", "--json", "--out", str(finished), *rerun]) == 0
+        assert json.loads(capsys.readouterr().out)["finished"] == count
+
+
+# --- as a process -----------------------------------------------------------------------------------------------
+
+
+def test_the_console_script_says_the_same_and_finds_classes_of_the_working_directory(place):
+    """A process of its own: no warning, no traceback, nothing but the line."""
+    (place / "module_of_a_user.py").write_text("import torch\nclass Mine(torch.optim.SGD): pass\n")
+    mine = {"optimizer": {"class_path": "module_of_a_user.Mine", "init_args": {"lr": 0.1}}, "batch": 64}
+    write_suite(place, recipe=mine)
+    script = str(Path(sys.executable).with_name("trainoff"))
+    command = [script] if Path(script).exists() else [sys.executable, "-m", "trainoff"]
+
+    def call(*arguments):
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(
+            [*command, *arguments],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    status, output, errors = call("run", "s.yaml", "--dry-run")
+    assert (status, errors) == (0, "")
+    assert "1 final trials, 0 finished" in output
+    write_suite(place, recipe={"optimizer": {"name": "sgd", "lr": -1}})
+    status, output, errors = call("run", "s.yaml")
+    assert (status, output) == (2, "")
+    line = (place / "s.yaml").read_text().splitlines().index("      lr: -1") + 1
+    assert errors == f"trainoff: s.yaml:{line}: recipes.sgd.optimizer.lr: a learning rate of -1 is negative\n"

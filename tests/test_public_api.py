@@ -1,0 +1,95 @@
+"""The public names. A removed one warns for two minor versions first; an added one is added here."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+import trainoff
+
+PUBLIC = {
+    "trainoff": ["Board", "Recipe", "UserError", "__version__", "compare_recipes", "read_board", "run"],
+    "trainoff.modules": [
+        "INITIALISATIONS",
+        "MODULES",
+        "NETS",
+        "OPTIMIZERS",
+        "REGULARIZERS",
+        "SCHEDULES",
+        "STRATEGIES",
+        "Classifier",
+        "Recipe",
+        "RecipeModule",
+        "Regressor",
+        "Regularizer",
+    ],
+    "trainoff.modules.nets": ["MLP", "NETS", "CifarResNet", "DeepObs2c2d", "LeNet5", "Linear", "NetEntry"],
+    "trainoff.modules.regularizers": [
+        "EMA",
+        "L1",
+        "L2",
+        "REGULARIZERS",
+        "SWA",
+        "ConfidencePenalty",
+        "CutMix",
+        "Cutout",
+        "Dropout",
+        "EarlyStopping",
+        "ElasticNet",
+        "GradientCentralization",
+        "GradientClip",
+        "GradientNoise",
+        "InputNoise",
+        "LabelSmoothing",
+        "Lp",
+        "MaxNorm",
+        "Mixup",
+        "Regularizer",
+        "RegularizerEntry",
+        "WeightDecay",
+    ],
+    "trainoff.datamodules": [
+        "DATAMODULES",
+        "BreastCancer",
+        "DataModuleEntry",
+        "Diabetes",
+        "Digits",
+        "FashionMNIST",
+        "MNIST1D",
+        "RawData",
+        "TensorBatches",
+        "TensorDataModule",
+        "Wine",
+    ],
+    "trainoff.leaderboards": [
+        "Board",
+        "Comparison",
+        "Estimate",
+        "Standing",
+        "TaskTable",
+        "compare",
+        "read_board",
+        "render_comparison",
+    ],
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_public_names(package):
+    assert sorted(importlib.import_module(package).__all__) == sorted(PUBLIC[package])
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_every_public_name_is_there_and_documented(package):
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        thing = getattr(module, name)
+        assert name.isupper() or name == "__version__" or thing.__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = module.nothing
+
+
+def test_the_package_is_typed():
+    assert (Path(trainoff.__file__).parent / "py.typed").is_file()

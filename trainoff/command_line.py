@@ -1,0 +1,167 @@
+"""The command line. Each command imports what it needs when it runs: ``--help`` imports neither torch nor rich."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from trainoff import __version__
+from trainoff.errors import UserError, closest
+from trainoff.output import drop, is_full, tolerate_any_encoding
+
+FORMATS = ("terminal", "markdown", "html", "csv", "json", "latex")
+_JSON = "print plain data, for a program to read"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Without the program's name; those of the process by default.
+
+    Returns:
+        The exit status: 0, 2 for a user's mistake, 130 after Ctrl-C.
+    """
+    tolerate_any_encoding()
+    try:
+        status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        if sys.stdout is not None:  # None where the caller closed it
+            sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(f"trainoff: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if arguments is None:
+            # The process ends now: a second Ctrl-C would only turn the clean-up into a traceback.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("trainoff: interrupted; finished trials keep their records", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        drop()  # the reader (`| head`) has gone
+        return 0
+    except OSError as error:
+        if not is_full(error):
+            raise
+        drop()
+        print(f"trainoff: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _run(given: list[str]) -> int:
+    """Run a command's module; its classes by path may lie in the working directory, behind what is installed."""
+    import importlib
+
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
+    if given[:1] == ["fit"]:  # LightningCLI reads its own arguments
+        return int(importlib.import_module("trainoff.commands.fit").command(given[1:]) or 0)
+    parser, commands = _parser()
+    if given and not given[0].startswith("-") and given[0] not in commands:
+        raise UserError(
+            f"no command is called '{given[0]}'{closest(given[0], commands)}; there are {', '.join(commands)}"
+        )
+    parsed = parser.parse_args(given)
+    if parsed.command is None:
+        parser.print_help()
+        return 0
+    return int(importlib.import_module(f"trainoff.commands.{parsed.command}").command(parsed) or 0)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse with the error style of trainoff: one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong as a :class:`UserError`."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> tuple[_Parser, list[str]]:
+    """The parser, and the names of the commands."""
+    parser = _Parser(
+        prog="trainoff",
+        description="Which way of training should I use? Train a task under many recipes and compare them.",
+        epilog="`trainoff COMMAND --help` says more of each.",
+    )
+    parser.add_argument("--version", action="version", version=f"trainoff {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_run(commands)
+    _add_board(commands)
+    _add_compare(commands)
+    _add_list(commands)
+    _add_show(commands)
+    _add_check(commands)
+    commands.add_parser("fit", help="one training through LightningCLI (its own arguments)")
+    return parser, list(commands.choices)
+
+
+Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def _add_run(commands: Commands[_Parser]) -> None:
+    run = commands.add_parser("run", help="run what is missing of a suite, then print its board")
+    run.add_argument("suite", metavar="SUITE", help="a shipped name (trainoff list suites) or a YAML file")
+    run.add_argument("--workers", type=_positive, metavar="N", help="processes; one a processor by default")
+    run.add_argument("--seeds", type=int, metavar="N", help="final seeds, in place of the suite's")
+    run.add_argument("--only", metavar="PATTERN", help="recipes whose names match, as in 'adamw*'")
+    run.add_argument("--out", metavar="DIR", help="the run folder; runs/<suite> by default")
+    run.add_argument("--dry-run", action="store_true", help="say what would be run, and run nothing")
+    run.add_argument(
+        "--rerun",
+        default="",
+        choices=("failed", "all"),
+        help="run finished trials again: the failed ones, or all",
+    )
+    run.add_argument("--json", action="store_true", help="the board as JSON rows")
+
+
+def _add_board(commands: Commands[_Parser]) -> None:
+    board = commands.add_parser("board", help="the board of one or more run folders")
+    board.add_argument("folders", nargs="+", metavar="DIR", help="run folders; a trial in two of them counts once")
+    board.add_argument(
+        "--format", choices=FORMATS, default="terminal", help="terminal by default; the others in UTF-8"
+    )
+    board.add_argument("--json", action="store_true", help="the same as --format json")
+
+
+def _add_compare(commands: Commands[_Parser]) -> None:
+    compare = commands.add_parser("compare", help="two recipes, paired by task and seed")
+    compare.add_argument("folder", metavar="DIR", help="a run folder")
+    compare.add_argument("first", metavar="A", help="a recipe, as the board writes it")
+    compare.add_argument("second", metavar="B", help="another one")
+    compare.add_argument("--json", action="store_true", help=_JSON)
+
+
+def _add_list(commands: Commands[_Parser]) -> None:
+    listing = commands.add_parser("list", help="what can be named in a recipe or a suite")
+    listing.add_argument("kind", nargs="?", metavar="KIND", help="suites, nets, optimizers, ...; all kinds without")
+    listing.add_argument("--json", action="store_true", help=_JSON)
+
+
+def _add_show(commands: Commands[_Parser]) -> None:
+    show = commands.add_parser("show", help="one name: what it does, its formula, arguments, paper")
+    show.add_argument("name", metavar="NAME", help="any name that trainoff list shows")
+    show.add_argument("--json", action="store_true", help=_JSON)
+
+
+def _add_check(commands: Commands[_Parser]) -> None:
+    check = commands.add_parser("check", help="does my own optimizer, regularizer, net, DataModule or suite behave?")
+    kinds = ("optimizer", "regularizer", "net", "datamodule", "suite")
+    check.add_argument("kind", metavar="KIND", choices=kinds, help=f"{', '.join(kinds[:-1])} or {kinds[-1]}")
+    check.add_argument("target", metavar="CLASS", help="package.module.Class, a name, or a suite's path")
+    check.add_argument("--json", action="store_true", help=_JSON)
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return number
