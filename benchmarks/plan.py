@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from trainoff.benchmarks.data_digest import fixed_randomness
 from trainoff.benchmarks.provenance import check_batch, data_digest, source_digests, train_size
 from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.suite import Suite, SuiteRecipe
@@ -149,10 +150,11 @@ def _facts_of_data(task: Task) -> tuple[str, int | None]:
     """Digest and training samples; whatever the DataModule raises is the user's to mend."""
     where = f"task {task.name}: data"
     try:
-        datamodule = build_datamodule(task.data)
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        return data_digest(datamodule), train_size(datamodule)
+        with fixed_randomness():  # a split or data drawn without a seed would make new trials of each run
+            datamodule = build_datamodule(task.data)
+            datamodule.prepare_data()
+            datamodule.setup("fit")
+            return data_digest(datamodule), train_size(datamodule)
     except UserError as error:
         inner = error.where.removeprefix("data").lstrip(": ")
         raise UserError(error.message, f"{where}.{inner}" if inner else where) from error

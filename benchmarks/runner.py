@@ -9,7 +9,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from trainoff.benchmarks.data_digest import fixed_randomness
 from trainoff.benchmarks.environment import describe, git_state
 from trainoff.benchmarks.executors.local import LocalExecutor, Outcome, Raised, TimedOut, WorkerDied
 from trainoff.benchmarks.plan import Pair, Rerun, count_reasons, is_repeated, make_pairs, take_stock
@@ -88,8 +87,7 @@ def run_suite(
     Raises:
         UserError: For a mistake in suite, task or recipe; finished trials keep their records.
     """
-    with fixed_randomness():  # a split or data drawn without a seed would make new trials of each run
-        pairs = make_pairs(suite)
+    pairs = make_pairs(suite)
     with RunFolder(folder) as run_folder:
         _claim(run_folder, suite)
         return _Run(suite, pairs, run_folder, workers or default_workers(), rerun, dict(classes or {}), watch).run()

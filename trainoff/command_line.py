@@ -24,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; those of the process by default.
 
     Returns:
-        The exit status: 0, 2 for a user's mistake, 130 after Ctrl-C.
+        The exit status: 0, 2 for a user's mistake, 130 after Ctrl-C, 143 after SIGTERM.
     """
     tolerate_any_encoding()
+    if arguments is None and sys.argv[1:2] != ["fit"]:  # where Lightning sets its own
+        signal.signal(signal.SIGTERM, _end_in_order)
     try:
         status = _run(list(sys.argv[1:] if arguments is None else arguments))
         if sys.stdout is not None:  # None where the caller closed it
@@ -35,12 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"trainoff: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if arguments is None:
-            # The process ends now: a second Ctrl-C would only turn the clean-up into a traceback.
+            # The process ends now: a second signal would only turn the clean-up into a traceback.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print("trainoff: interrupted; finished trials keep their records", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, _Terminated) else 130
     except BrokenPipeError:
         drop()  # the reader (`| head`) has gone
         return 0
@@ -50,6 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drop()
         print(f"trainoff: standard output cannot be written: {error.strerror}", file=sys.stderr)
         return 2
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a job scheduler sends it: ends the run as Ctrl-C does."""
+
+
+def _end_in_order(*_: object) -> NoReturn:
+    raise _Terminated
 
 
 def _run(given: list[str]) -> int:

@@ -51,9 +51,9 @@ def findings(target: str) -> list[Finding]:
     checks = [
         Check("parses", _parses),
         Check("data", _loads_its_data, needs=("parses",)),
-        Check("recipes apply", _applies_its_recipes, needs=("data",)),
-        Check("metrics", _logs_its_metrics, needs=("recipes apply",)),
         Check("plan", _plans, needs=("data",)),
+        Check("recipes apply", _applies_its_recipes, needs=("plan",)),
+        Check("metrics", _logs_its_metrics, needs=("recipes apply",)),
     ]
     return run_checks(checks, _Subject(target))
 

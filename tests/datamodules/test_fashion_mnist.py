@@ -191,6 +191,7 @@ def test_offline_without_files_is_one_line_within_five_seconds(nowhere, monkeypa
 
         def silent(*_: object, **__: object) -> None:
             time.sleep(30)
+            raise TimeoutError
 
         monkeypatch.setattr(socket, "create_connection", silent)
     start = time.monotonic()
