@@ -20,7 +20,7 @@ demo: .venv/installed
 	$(BIN)/trainoff run digits
 
 test: .venv/installed-test
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n 2 -m 'not slow'
 
 test-slow: .venv/installed-test
 	$(BIN)/pytest -m slow

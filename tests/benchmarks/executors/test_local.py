@@ -424,7 +424,7 @@ LONG = """
     from trainoff.benchmarks.executors.local import LocalExecutor
 
     def work(way):
-        os.write(1, b"started\n")  # at once: print writes the end of the line by itself, and three workers print
+        os.write(1, b"started\\n")  # at once: print writes the end of the line by itself, and three workers print
         if way == "loop":
             while True:
                 pass
@@ -501,7 +501,7 @@ def test_ctrl_c_while_the_fork_server_imports(tmp_path):
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     try:
-        while not (tmp_path / "importing").exists():
+        while not (tmp_path / "importing").exists() and process.poll() is None:
             time.sleep(0.05)
         start = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
