@@ -20,7 +20,7 @@ from trainoff.errors import UserError
 from trainoff.modules.initialisation_functions import initialise
 from trainoff.modules.microbatches import MicrobatchAveraging
 from trainoff.modules.optimizer_adapters import OptimizerModes, backward_with_graph
-from trainoff.modules.optimizer_building import build_optimizer, decays_apart, optimizer_entry
+from trainoff.modules.optimizer_building import build_optimizer, chosen_optimizer, decays_apart, optimizer_entry
 from trainoff.modules.parameter_groups import freeze
 from trainoff.modules.regularizers import REGULARIZERS
 from trainoff.modules.regularizers.base import Phase, RecipeCallback
@@ -96,7 +96,7 @@ def configure_model(module: L.LightningModule) -> None:
 
 
 def _set_backward(recipe: Recipe, module: L.LightningModule) -> None:
-    entry = optimizer_entry(cast("Choice", recipe.optimizer))
+    entry = optimizer_entry(chosen_optimizer(recipe))
     vars(module).pop("backward", None)  # of another recipe
     if "create_graph" not in entry.needs:
         return
@@ -164,7 +164,7 @@ def build_callbacks(recipe: Recipe) -> list[RecipeCallback]:
             raise UserError(error.message, f"regularizers[{number}].{error.where}".rstrip(".")) from error
     regularizers.sort(key=lambda callback: getattr(callback, "phase", Phase.GRADIENT))
     averaging = [MicrobatchAveraging(recipe.microbatches)] if recipe.microbatches > 1 else []
-    modes = [OptimizerModes()] if "train_mode" in optimizer_entry(cast("Choice", recipe.optimizer)).needs else []
+    modes = [OptimizerModes()] if "train_mode" in optimizer_entry(chosen_optimizer(recipe)).needs else []
     return [RecipeChecks(), *modes, *averaging, *regularizers]
 
 

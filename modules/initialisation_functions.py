@@ -72,6 +72,87 @@ def kaiming_uniform(module: nn.Module) -> None:
     _redraw(module, lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"))
 
 
+def lecun_normal(module: nn.Module) -> None:
+    """N(0, 1 / fan in), biases 0 (LeCun et al. 1998, eq. 16)."""
+    _redraw(module, lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="linear"))
+
+
+def lecun_uniform(module: nn.Module) -> None:
+    """U(±√(3 / fan in)), biases 0: the same variance as the normal form."""
+    _redraw(module, lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="linear"))
+
+
+def orthogonal(module: nn.Module, gain: float = 1.0) -> None:
+    """Orthonormal rows or columns of each weight, as a matrix, times ``gain``; biases 0 (Saxe et al. 2014)."""
+    _redraw(module, lambda weight: nn.init.orthogonal_(weight, gain))
+
+
+def truncated_normal(module: nn.Module, std: float = 0.02) -> None:
+    """N(0, std²) within two deviations of ``std``, biases 0 (Devlin et al. 2019)."""
+    if std <= 0:
+        raise UserError(f"a standard deviation is above 0, not {std}", "initialisation.std")
+    _redraw(module, lambda weight: nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std))
+
+
+def zero_residual(module: nn.Module) -> None:
+    """Zero the end of every residual branch, all else as it was drawn (Goyal et al. 2017, section 5.1).
+
+    A branch is what a block's ``residual_branch()`` returns: the layers of the branch in their order.
+
+    Raises:
+        UserError: For a module without such blocks.
+    """
+    with torch.no_grad():
+        for branch in _residual_branches(module, "zero_residual"):
+            last_norm = next((layer for layer in reversed(branch) if _is_norm(layer)), None)
+            end = _weighted(branch)[-1] if last_norm is None else last_norm
+            for parameter in end.parameters():
+                parameter.zero_()
+
+
+def fixup(module: nn.Module) -> None:
+    """He's normal draw; within each of the L branches of m layers times L^(−1/(2m − 2)), the last one zero.
+
+    The module's own last layer, the classifier, is zero too, and so are all biases (Zhang et al. 2019, section 3,
+    steps 1 and 2; its scalar biases and multipliers are a matter of the net).
+
+    Raises:
+        UserError: For a module without residual blocks, or one whose branches have norms.
+    """
+    branches = _residual_branches(module, "fixup")
+    if any(_is_norm(layer) for branch in branches for layer in branch):
+        raise UserError("fixup is for residual nets without norms; build the net with norm: null", "initialisation")
+    kaiming_normal(module)
+    with torch.no_grad():
+        for branch in branches:
+            *inner, last = _weighted(branch)
+            for layer in inner:
+                layer.weight.mul_(len(branches) ** (-1 / (2 * len(inner))))
+            last.weight.zero_()
+        _weighted(list(module.modules()))[-1].weight.zero_()
+
+
+def _residual_branches(module: nn.Module, name: str) -> list[list[nn.Module]]:
+    blocks: list[Any] = [part for part in module.modules() if hasattr(part, "residual_branch")]
+    branches = [list(block.residual_branch()) for block in blocks]
+    if not branches:
+        raise UserError(
+            f"{name} is for residual nets, and {type(module).__name__} has no block with a residual_branch()",
+            "initialisation",
+        )
+    return branches
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    """Whether a layer scales by a vector: batch, layer, group, instance and RMS norm alike."""
+    weight = getattr(layer, "weight", None)
+    return isinstance(weight, Tensor) and weight.ndim == 1
+
+
+def _weighted(layers: list[nn.Module]) -> list[Any]:
+    return [layer for layer in layers if isinstance(layer, _WEIGHTED)]
+
+
 def _redraw(module: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
     for layer in module.modules():
         if isinstance(layer, _WEIGHTED):

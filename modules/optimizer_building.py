@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -27,6 +27,26 @@ def optimizer_entry(choice: Mapping[str, Any]) -> OptimizerEntry:
     if "name" in choice:
         return OPTIMIZERS[choice["name"]]
     return OptimizerEntry(choice["class_path"], choice["class_path"])
+
+
+def chosen_optimizer(recipe: Recipe) -> Choice:
+    """The recipe's optimizer, inside the one that a regularizer of its name (``sam``, ``lookahead``) wraps around it.
+
+    Raises:
+        UserError: For two such regularizers.
+    """
+    choice = cast(Choice, recipe.optimizer)
+    wrappers = [r for r in cast(Sequence[Choice], recipe.regularizers) if is_wrapper(r)]
+    if len(wrappers) > 1:
+        names = " and ".join(wrapper["name"] for wrapper in wrappers)
+        raise UserError(f"{names} would both wrap the optimizer; keep one", "regularizers")
+    return {**wrappers[0], "base_optimizer": choice} if wrappers else choice
+
+
+def is_wrapper(choice: Mapping[str, Any]) -> bool:
+    """Whether a regularizer stands for an optimizer around the recipe's."""
+    name = str(choice.get("name"))
+    return name in OPTIMIZERS and "base_optimizer" in OPTIMIZERS[name].needs
 
 
 def check_supported(entry: OptimizerEntry) -> None:
@@ -75,7 +95,7 @@ def _plain_choice(choice: Mapping[str, Any], key: str, verb: str) -> Choice:
 
 def decays_apart(recipe: Recipe) -> bool:
     """Whether the recipe's optimizer, or the one that it wraps, has a decoupled weight decay as an argument."""
-    choice = cast(Choice, recipe.optimizer)
+    choice = chosen_optimizer(recipe)
     return optimizer_entry(wrapped_choice(choice) or choice).decoupled
 
 
@@ -96,7 +116,7 @@ def build_optimizer(
     Raises:
         UserError: For arguments that the optimizer does not take, or needs that cannot be met.
     """
-    choice = cast(Choice, recipe.optimizer)
+    choice = chosen_optimizer(recipe)
     check_supported(optimizer_entry(choice))
     try:
         optimizer = _Builder(recipe, module, precision, total_steps).build(choice)

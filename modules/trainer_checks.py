@@ -9,7 +9,7 @@ import lightning as L
 from trainoff.errors import UserError
 from trainoff.modules.batch_setting import set_batch
 from trainoff.modules.logged_names import resolve_monitors
-from trainoff.modules.optimizer_building import check_supported, optimizer_entry
+from trainoff.modules.optimizer_building import check_supported, chosen_optimizer, optimizer_entry
 from trainoff.modules.regularizers.base import RecipeCallback
 from trainoff.registry import arguments_of
 
@@ -59,7 +59,7 @@ def check_trainer(recipe: Recipe, trainer: L.Trainer) -> None:
             f"the recipe's are {recipe.microbatches}, the Trainer accumulates {accumulated}; {advice}",
             "microbatches",
         )
-    _check_needs(optimizer_entry(cast("Choice", recipe.optimizer)), trainer)
+    _check_needs(optimizer_entry(chosen_optimizer(recipe)), trainer)
     if recipe.strategy is not None:
         _check_strategy(recipe, trainer, advice)
 

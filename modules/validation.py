@@ -7,7 +7,13 @@ from typing import cast
 
 from trainoff.modules.applying import build_callbacks
 from trainoff.modules.initialisation import INITIALISATIONS
-from trainoff.modules.optimizer_building import check_supported, optimizer_entry, rest_choice, wrapped_choice
+from trainoff.modules.optimizer_building import (
+    check_supported,
+    chosen_optimizer,
+    optimizer_entry,
+    rest_choice,
+    wrapped_choice,
+)
 from trainoff.modules.optimizers import OPTIMIZERS
 from trainoff.modules.parameter_groups import check_patterns
 from trainoff.modules.recipe import Choice, Recipe
@@ -22,6 +28,7 @@ from trainoff.registry import arguments_of
 def validate_recipe(recipe: Recipe) -> None:
     """Raise :class:`UserError` for the first argument that does not fit; ``where`` is the dotted key."""
     _validate_optimizer(cast(Choice, recipe.optimizer), "optimizer")
+    wrapped_choice(chosen_optimizer(recipe))  # refuses an inner optimizer with needs of its own
     _validate_schedule(cast(Choice, recipe.schedule))
     initialisation = cast(Choice, recipe.initialisation)
     bind_arguments(

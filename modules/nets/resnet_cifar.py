@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from trainoff.errors import UserError
+from trainoff.modules.nets.drop_path import DropPath, set_drop_path
 from trainoff.modules.nets.layers import activation as activation_named
 from trainoff.modules.nets.layers import check_widths, dropout_place, image_sizes, norm_layer
 
@@ -45,13 +46,18 @@ class ResidualBlock(nn.Module):
         self.activation1 = activation_named(activation)
         self.convolution2 = nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None)
         self.norm2 = norm_layer(norm, channels, dimensions=2)
+        self.drop_path = DropPath()
         self.activation2 = activation_named(activation)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The input plus what the two convolutions make of it."""
         residual = self.activation1(self.norm1(self.convolution1(x)))
-        residual = self.norm2(self.convolution2(residual))
+        residual = self.drop_path(self.norm2(self.convolution2(residual)))
         return self.activation2(shortcut(x, self.channels, self.stride) + residual)  # type: ignore[no-any-return]
+
+    def residual_branch(self) -> list[nn.Module]:
+        """The layers of F in their order, for initialisations that treat branches apart."""
+        return [self.convolution1, self.norm1, self.convolution2, self.norm2]
 
 
 class CifarResNet(nn.Module):
@@ -73,6 +79,8 @@ class CifarResNet(nn.Module):
         norm: ``batch``, ``layer``, ``group``, ``instance``, ``rms`` or None; see
             :func:`trainoff.modules.nets.layers.norm_layer`.
         dropout: Share of the dense layer's inputs that is zeroed in training, in [0, 1).
+        drop_path: Share of samples for which the last block is left out in training, in [0, 1); earlier blocks less,
+            in proportion to their depth.
 
     Raises:
         UserError: For inputs that are no images, a depth that is not 6n + 2, an unknown activation or norm, or a
@@ -88,6 +96,7 @@ class CifarResNet(nn.Module):
         activation: str = "relu",
         norm: str | None = "batch",
         dropout: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         input_channels, _, _ = image_sizes(input_shape)
@@ -107,6 +116,7 @@ class CifarResNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 self.blocks.append(ResidualBlock(channels, width * 2**stage, stride, activation, norm))
                 channels = width * 2**stage
+        set_drop_path(self, drop_path)
         self.pooling = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.dropout = dropout_place(dropout)

@@ -5,21 +5,27 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import lightning as L
+import torch
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
 from trainoff.errors import UserError
 from trainoff.modules.regularizers.base import Phase, Regularizer
 
+_LEAST_NORM = 1e-3  # of a unit's weights, so that what starts at zero can move (Brock et al. 2021, section 4)
+
 
 class GradientClip(Regularizer):
-    """Bounds the gradient's norm over all parameters, or each value (Pascanu et al. 2013, algorithm 1).
+    """Bounds the gradient's norm over all parameters (Pascanu et al. 2013, algorithm 1), each value, or each unit.
 
     Acts after penalties have been added.
 
     Args:
         maximum: The bound, above 0.
-        by: ``norm`` (the 2-norm of all gradients together) or ``value`` (each entry's magnitude).
+        by: ``norm`` (the 2-norm of all gradients together), ``value`` (each entry's magnitude) or ``unit`` (the norm
+            of each unit's gradient by that of its weights, at least 0.001: adaptive clipping, Brock et al. 2021,
+            eq. 3; its paper has a maximum of 0.01 and leaves the output layer out, which this does not).
 
     Raises:
         UserError: For a bound that is not positive.
@@ -27,12 +33,12 @@ class GradientClip(Regularizer):
 
     phase: ClassVar[Phase] = Phase.CLIPPING
 
-    def __init__(self, maximum: float = 1.0, by: Literal["norm", "value"] = "norm") -> None:
+    def __init__(self, maximum: float = 1.0, by: Literal["norm", "value", "unit"] = "norm") -> None:
         super().__init__()
         if maximum <= 0:
             raise UserError(f"the bound of clipping is above 0, not {maximum}", "maximum")
-        if by not in ("norm", "value"):
-            raise UserError(f"clipping is by 'norm' or by 'value', not by '{by}'", "by")
+        if by not in ("norm", "value", "unit"):
+            raise UserError(f"clipping is by 'norm', by 'value' or by 'unit', not by '{by}'", "by")
         self.maximum = maximum
         self.by = by
 
@@ -40,8 +46,11 @@ class GradientClip(Regularizer):
         """Refuse a second clipper.
 
         Raises:
-            UserError: Where the Trainer clips too.
+            UserError: Where the Trainer, or another callback, clips too.
         """
+        clippers = [callback for callback in trainer.callbacks if isinstance(callback, GradientClip)]  # type: ignore[attr-defined]
+        if any(clipper is not self and clipper.owns(pl_module) for clipper in clippers):
+            raise UserError("two of them clip one after the other; keep one of the two", "gradient_clip")
         if trainer.gradient_clip_val is not None:
             raise UserError("the Trainer has gradient_clip_val as well; keep one of the two", "gradient_clip")
 
@@ -50,5 +59,24 @@ class GradientClip(Regularizer):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if self.by == "norm":
             clip_grad_norm_(parameters, self.maximum)
-        else:
+        elif self.by == "value":
             clip_grad_value_(parameters, self.maximum)
+        else:
+            _clip_units(parameters, self.maximum)
+
+
+@torch.no_grad()
+def _clip_units(parameters: list[Tensor], maximum: float) -> None:
+    """Each unit's gradient to at most ``maximum`` times the norm of its weights."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            bound = maximum * _unit_norms(parameter).clamp_(min=_LEAST_NORM)
+            parameter.grad.mul_((bound / _unit_norms(parameter.grad)).clamp_(max=1))
+
+
+def _unit_norms(tensor: Tensor) -> Tensor:
+    """The norm over all dimensions but the first; of each entry, where there is no other."""
+    if tensor.ndim <= 1:
+        return tensor.abs()
+    norms: Tensor = torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.ndim)), keepdim=True)
+    return norms

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from trainoff.errors import UserError
 from trainoff.modules.regularizers.base import Phase, Regularizer
@@ -17,8 +21,12 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
     """Lightning's ``WeightAveraging``, confined to the own module and to what has been averaged so far.
 
     During fit, validation sees the average from its start to its end, checkpoints hold both, and the module ends with
-    the average. Until the first update there is no average: validation sees the weights themselves. Buffers, such as
-    batch norm's statistics, are averaged like weights.
+    the average. Until the first update there is no average: validation sees the weights themselves.
+
+    Batch norm's statistics belong to the weights that made them: before each validation of an average they are taken
+    anew, in one pass over the training data (``update_bn`` of torch; Izmailov et al. 2018, section 3.2), where the
+    module has such norms and a ``forward``. Other buffers, and those of a module without ``forward``, are averaged
+    like weights.
     """
 
     phase: ClassVar[Phase] = Phase.AVERAGING
@@ -26,6 +34,7 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
     def __init__(self) -> None:
         WeightAveraging.__init__(self, multi_avg_fn=self.blend)
         self._updates = 0
+        self._renewed_at = 0  # number of updates of the average whose statistics are there
         self._is_swapped = False
 
     def blend(self, averaged: Any, current: Any, count: Any) -> None:
@@ -50,7 +59,7 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the copy that will hold the average."""
         if stage == "fit":
-            self._updates = 0
+            self._updates = self._renewed_at = 0
             WeightAveraging.setup(self, trainer, pl_module, stage)
 
     def on_train_batch_end(
@@ -69,6 +78,7 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
         if trainer.state.fn == "fit" and self._updates:
             self._swap_models(pl_module)
             self._is_swapped = True
+            self._renew_statistics(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave it there: what looks at the module when validation ends is to see what was validated."""
@@ -83,6 +93,17 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
         """Leave the module with the average."""
         if self._updates:
             WeightAveraging.on_train_end(self, trainer, pl_module)
+            self._renew_statistics(trainer, pl_module)
+
+    def _renew_statistics(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Batch norm's statistics under the average that is in the module now, once for each average."""
+        has_forward = type(module).forward is not L.LightningModule.forward
+        if self._renewed_at == self._updates or not (has_forward and _tracks_statistics(module)):
+            return
+        self._renewed_at = self._updates
+        # What a loader draws, or dropout, is not to change the training that goes on.
+        with torch.random.fork_rng(), trainer.precision_plugin.forward_context():
+            update_bn(_training_data(trainer, module), module, module.device)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the average as the state, and the weights that training goes on with beside it."""
@@ -102,6 +123,19 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
         """Restore that."""
         self._latest_update_step = state_dict["latest_update_step"]
         self._updates = state_dict["updates"]
+
+
+def _tracks_statistics(module: nn.Module) -> bool:
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return any(isinstance(part, norms) and part.track_running_stats for part in module.modules())
+
+
+def _training_data(trainer: L.Trainer, module: L.LightningModule) -> Iterable[Any]:
+    """A new loader where one can be had: the present one may be in use."""
+    for source in (getattr(trainer, "datamodule", None), module):
+        if source is not None and is_overridden("train_dataloader", source):
+            return cast(Iterable[Any], source.train_dataloader())
+    return cast(Iterable[Any], trainer.train_dataloader)
 
 
 class EMA(AveragedWeights):

@@ -10,6 +10,7 @@ from users_project import UsersData, UsersModule, make_trainer
 
 from trainoff.errors import UserError
 from trainoff.modules import REGULARIZERS, Classifier, Recipe
+from trainoff.modules.nets.drop_path import DropPath
 from trainoff.modules.regularizers import EarlyStopping, GradientClip
 
 
@@ -124,7 +125,7 @@ def test_early_stopping_is_confined_to_its_module():
 
 @pytest.mark.parametrize("entry", list(REGULARIZERS), ids=lambda entry: entry.name)
 def test_every_regularizer_trains_a_module_and_keeps_its_state_key(entry):
-    net = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.0), nn.ReLU(), nn.Linear(8, 3))
+    net = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.0), DropPath(), nn.ReLU(), nn.Linear(8, 3))
     choice = {"name": entry.name} | ({"num_classes": 3} if entry.name in ("mixup", "cutmix") else {})
     module = Classifier(net, recipe=Recipe({"name": "sgd", "lr": 0.1}, regularizers=[choice], batch=16))
     keys = [callback.state_key for callback in module.recipe_callbacks]

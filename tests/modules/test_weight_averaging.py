@@ -150,3 +150,51 @@ def test_values_out_of_range_are_refused():
     module = Recipe(regularizers=["swa"]).apply(UsersModule())
     with pytest.raises(UserError, match="needs their number"):
         make_trainer(max_epochs=-1, max_steps=5).fit(module, datamodule=UsersData())
+
+
+class Normed(UsersModule):
+    """With batch norm, and a forward that the statistics can be taken by."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 3))
+
+    def forward(self, inputs):
+        return self.net(inputs)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_batch_norms_statistics_are_those_of_the_average(name, tmp_path):
+    L.seed_everything(2, verbose=False)
+    module = Recipe({"name": "sgd", "lr": 0.5}, regularizers=[CHOICES[name]]).apply(Normed())
+    seen = []
+
+    class Statistics(L.Callback):
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.sanity_checking:
+                return
+            norm, first = pl_module.net[1], pl_module.net[0]
+            hidden = first(UsersData().train_set.tensors[0])
+            seen.append((norm.running_mean.clone(), hidden.mean(0).detach()))
+
+    checkpoint = ModelCheckpoint(tmp_path, filename="last")
+    data = UsersData(batch_size=48)
+    trainer = make_trainer(max_epochs=4, callbacks=[Statistics(), checkpoint], enable_checkpointing=True)
+    trainer.fit(module, datamodule=data)
+    averaged = seen if name == "ema" else seen[2:]  # before, the weights themselves are validated
+    for present, expected in averaged:  # two equal batches: the mean of their means is the mean over all
+        torch.testing.assert_close(present, expected, rtol=1e-5, atol=1e-6)
+    state = torch.load(checkpoint.best_model_path, weights_only=True)["state_dict"]
+    assert torch.equal(state["net.1.running_mean"], module.net[1].running_mean)
+    torch.testing.assert_close(state["net.1.running_mean"], seen[-1][1], rtol=1e-5, atol=1e-6)
+
+
+def test_taking_statistics_draws_nothing_from_the_training():
+    weights = []
+    for regularizers in ([], ["ema"]):
+        L.seed_everything(2, verbose=False)
+        module = Recipe({"name": "sgd", "lr": 0.5}, regularizers=regularizers).apply(Normed())
+        watch = Weights()
+        make_trainer(max_epochs=3, callbacks=[watch]).fit(module, datamodule=UsersData())
+        weights.append(torch.stack(watch.steps))
+    assert torch.equal(*weights)
