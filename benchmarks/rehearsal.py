@@ -6,17 +6,21 @@ import contextlib
 import copy
 import functools
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 from trainoff.benchmarks.data_digest import fixed_randomness
 from trainoff.benchmarks.engines.trainer import begin
 from trainoff.benchmarks.trial import Trial
 from trainoff.errors import UserError
+from trainoff.modules.logged_names import find_name
+from trainoff.modules.recipe_module import RecipeModule
 
 
 class _Begun(Exception):
@@ -27,7 +31,29 @@ class _End(L.Callback):
     """Ends a training after every ``on_train_start``, before a batch is fetched."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        names = known_names(pl_module)
+        if names is not None:
+            _check_monitors(trainer, names)
         raise _Begun
+
+
+def _check_monitors(trainer: L.Trainer, names: Mapping[str, object]) -> None:
+    """What schedules and callbacks would look for after the first epoch."""
+    for config in trainer.lr_scheduler_configs:
+        if config.reduce_on_plateau and config.monitor is not None:
+            find_name(config.monitor, names, "schedule.monitor")
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping):
+            find_name(callback.monitor, names, "early_stopping.monitor")
+
+
+def known_names(module: L.LightningModule) -> dict[str, None] | None:
+    """The names that a module will log in an epoch, where they are known beforehand: those of trainoff's own hooks."""
+    hooks = ("training_step", "validation_step", "on_train_epoch_end", "on_validation_epoch_end")
+    kind = type(module)
+    if not isinstance(module, RecipeModule) or any(getattr(kind, h) is not getattr(RecipeModule, h) for h in hooks):
+        return None
+    return dict.fromkeys(["train/loss", "val/loss", *map(str, module.validation_metrics.keys())])
 
 
 def rehearse(trial: Trial, datamodule: L.LightningDataModule) -> None:

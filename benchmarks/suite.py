@@ -101,18 +101,20 @@ class Suite:
             recipe: Likewise; empty for what is wrong with the task under any recipe.
             key: Dotted, within the recipe or the task.
         """
-        whose = f"recipe {recipe} on task {task}" if recipe else f"task {task}"
+        keys = _keys(key)
+        first = str(keys[0]) if keys else ""
+        if first.startswith("net "):  # with its name, as the net itself says it: the task's, whatever the recipe
+            whose, path = f"task {task}", ("tasks", task, "module", "net", *keys[1:])
+        elif first in _TASK_KEYS or not recipe:
+            whose, path = f"task {task}", ("tasks", task, *keys)
+        else:  # what is no recipe's key, such as a class's name, is somewhere in the recipe
+            whose, path = f"recipe {recipe} on task {task}", keys if first in _RECIPE_KEYS else ()
         text = f"{whose}: {key}" if key else whose
         if self.source is None:
             return text
-        keys = _keys(key)
-        first = keys[0] if keys else ""
-        if not recipe or first in _TASK_KEYS:
-            line = self.source.line("tasks", task, *keys)
-        else:  # what is not a recipe's key, such as a class's name, is somewhere in the recipe
-            inside = keys if first in _RECIPE_KEYS else ()
-            line = _inherited_place(recipe, inside, self.data["recipes"], self.source.line)
-        return f"{line}: {text}"
+        if path[:1] == ("tasks",):
+            return f"{self.source.line(*path)}: {text}"
+        return f"{_inherited_place(recipe, path, self.data['recipes'], self.source.line)}: {text}"
 
     def with_seeds(self, final: int) -> Suite:
         """The same with another number of final seeds.
@@ -279,8 +281,10 @@ def _inherited(name: str, recipes: Mapping[str, Any], where: Where, seen: tuple[
     value = {} if recipes[name] is None else recipes[name]
     own = dict(mapping(value, ("recipes", name), where, ("base", *_RECIPE_KEYS)))
     base = own.pop("base", None)
-    if base is None:
+    if "base" not in value:
         return own
+    if base is None:
+        raise UserError("is empty; name a recipe, or leave it out", where("recipes", name, "base"))
     if not isinstance(base, str) or base not in recipes:
         raise UserError(f"no recipe is called '{base}'{closest(str(base), recipes)}", where("recipes", name, "base"))
     return {**_inherited(base, recipes, where, (*seen, name)), **own}

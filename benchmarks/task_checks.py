@@ -8,11 +8,10 @@ import lightning as L
 from torch import Tensor
 
 from trainoff.benchmarks.meters.curves import check_logged
-from trainoff.benchmarks.rehearsal import without_workers
+from trainoff.benchmarks.rehearsal import known_names, without_workers
 from trainoff.benchmarks.trial import Task
 from trainoff.errors import UserError
 from trainoff.modules.classifier import Classifier
-from trainoff.modules.recipe_module import RecipeModule
 from trainoff.modules.regressor import Regressor
 from trainoff.registry import arguments_of
 
@@ -58,13 +57,11 @@ def _targets(datamodule: L.LightningDataModule) -> Tensor | None:
 
 
 def check_metric(module: L.LightningModule, task: Task) -> None:
-    """Refuse a metric that is known not to be logged, as it is of trainoff's own modules.
+    """Refuse a metric that is known not to be logged.
 
     Raises:
         UserError: Naming those that are.
     """
-    kind = type(module)
-    if not isinstance(module, RecipeModule) or kind.validation_step is not RecipeModule.validation_step:
-        return
-    names = map(str, module.validation_metrics.keys())
-    check_logged(dict.fromkeys(["val/loss", *names]), "val", task, module)
+    known = known_names(module)
+    if known is not None:
+        check_logged({name: None for name in known if name != "train/loss"}, "val", task, module)

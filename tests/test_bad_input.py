@@ -208,6 +208,54 @@ def test_what_fits_is_planned(place, data, capsys):
     assert main(["run", "s.yaml", "--dry-run"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"schedule": {"name": "plateau", "monitor": "val/los"}}, "schedule.monitor: no 'val/los' is logged; did you"),
+        ({"regularizers": [{"name": "early_stopping", "monitor": "val/x"}]}, "early_stopping.monitor: no 'val/x' is"),
+        ({"regularizers": {"l2": "strong"}}, "recipes.sgd.regularizers: is a list, not a mapping; write [l2] or"),
+        (
+            {"regularizers": [{"name": "l2", "coefficient": "a"}]},
+            "regularizers[0].coefficient: 'a' is not a number",
+        ),
+        ({"optimizer": {"name": "adamw", "betas": 0.9}}, "betas: 0.9 is not a list, such as [0.9, 0.999]"),
+        ({"base": None}, "recipes.sgd.base: is empty; name a recipe, or leave it out"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused_with_its_line(refused, place, recipe, said):
+    write_suite(place, recipe=recipe)
+    message = refused("run", "s.yaml")
+    assert said in message
+    (key,) = recipe
+    assert (
+        (place / "s.yaml")
+        .read_text()
+        .splitlines()[int(message.split(":")[1]) - 1]
+        .lstrip(" -")
+        .startswith((f"{key}:", "monitor:", "coefficient:", "betas:", "sgd:"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        (32, "task t: net mlp.hidden: 32 is not a list, such as [128, 128]"),
+        (["a"], "task t: net mlp.hidden: ['a'] is not a list of positive whole numbers, such as [128, 128]"),
+    ],
+)
+def test_a_nets_mistake_is_the_tasks_whatever_the_recipe(refused, place, hidden, said):
+    write_suite(place, module={"name": "classifier", "net": {"name": "mlp", "hidden": hidden}})
+    (line,) = [n for n, text in enumerate((place / "s.yaml").read_text().splitlines(), 1) if "hidden:" in text]
+    assert refused("run", "s.yaml") == f"s.yaml:{line}: {said}"
+
+
+def test_an_empty_recipe_is_all_defaults(place, capsys):
+    """`mine:` with nothing after it, as `mine: {}`."""
+    write_suite(place, recipe=None)
+    assert main(["run", "s.yaml", "--dry-run"]) == 0
+    assert "t  sgd: 1 final trials" in capsys.readouterr().out
+
+
 # --- the arguments ----------------------------------------------------------------------------------------------
 
 
