@@ -276,6 +276,7 @@ def test_an_empty_recipe_is_all_defaults(place, capsys):
         (["board", "nowhere"], "nowhere: there is no such run folder"),
         (["board", "x", "--format", "pdf"], "argument --format: invalid choice: 'pdf'"),
         (["compare", "nowhere", "a", "b"], "nowhere: there is no such run folder"),
+        (["fit"], "fit: --model and --data are missing; for example: trainoff fit --model classifier --data digits"),
         (["compare", "x"], "the following arguments are required: A, B"),
     ],
 )
