@@ -28,7 +28,7 @@ from trainoff.modules.recipe import Recipe
 
 Rerun = Literal["", "failed", "all"]
 # Of a suite of ten thousand settings not all are begun; the mistakes of the others are found by their trials.
-_MOST_SECONDS = 20.0
+_MOST_SECONDS = 10.0
 
 
 @dataclass

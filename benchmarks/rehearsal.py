@@ -106,7 +106,7 @@ def _train_loader(datamodule: L.LightningDataModule) -> Any:
 
 
 def without_workers(loader: Any) -> Any:
-    """The loader; where it is torch's, it starts no processes."""
+    """The loader; where it is torch's, it starts no processes and wakes no accelerator."""
     if isinstance(loader, DataLoader):
-        loader.num_workers, loader.timeout = 0, 0
+        loader.num_workers, loader.timeout, loader.pin_memory = 0, 0, False
     return loader

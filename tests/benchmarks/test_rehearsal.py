@@ -13,7 +13,7 @@ import torch
 from running_suites import UsersData, UsersModule, execute, make_data, place, records_of
 from torch.utils.data import DataLoader
 
-from trainoff.benchmarks import plan
+from trainoff.benchmarks import plan, rehearsal
 from trainoff.benchmarks.plan import checked_pairs
 from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.store import RunFolder
@@ -54,7 +54,7 @@ class WatchedData(UsersData):
         calls.append("teardown")
 
     def train_dataloader(self):
-        return DataLoader(self.train_set, batch_size=self.batch_size, shuffle=True, num_workers=2)
+        return DataLoader(self.train_set, batch_size=self.batch_size, shuffle=True, num_workers=2, timeout=5)
 
 
 def suite_of(recipes, raises="", **others):
@@ -102,8 +102,10 @@ def test_only_a_users_mistake_refuses():
 
 def test_ctrl_c_stays_ctrl_c():
     """Lightning would make an exit of status 1 of it."""
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         check({"sgd": SGD}, raises="KeyboardInterrupt")
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_what_has_its_records_is_not_begun(tmp_path, monkeypatch):
@@ -140,6 +142,25 @@ def test_a_strategy_is_asked_for_its_devices_and_not_started():
     check({"one": {**SGD, "strategy": {"name": "ddp", "devices": 1}}})
     assert not torch.distributed.is_initialized()
     assert calls == [("setup", "fit")]
+
+
+def test_loaders_start_no_processes(monkeypatch):
+    def refuse(loader):
+        raise UserError("a process is started")
+
+    monkeypatch.setattr(torch.utils.data.dataloader, "_MultiProcessingDataLoaderIter", refuse)
+    check({"sgd": SGD})
+    assert calls[-1][0] == "start"
+
+
+def test_a_precision_that_needs_an_accelerator_is_left_to_the_trials_where_there_is_one(monkeypatch):
+    recipes = {"half": {**SGD, "precision": "16-mixed"}}
+    monkeypatch.setattr(rehearsal.CUDAAccelerator, "is_available", lambda: False)
+    with pytest.raises(UserError, match="recipe half on task t: precision: 16-mixed needs an accelerator"):
+        check(recipes)
+    monkeypatch.setattr(rehearsal.CUDAAccelerator, "is_available", lambda: True)
+    check(recipes)
+    assert calls[-1] == ("start", 3, "cpu")
 
 
 def test_a_crash_on_the_way_becomes_the_trials_record(tmp_path):
