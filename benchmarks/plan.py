@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import itemgetter
 from typing import Literal
+
+import lightning as L
 
 from trainoff.benchmarks.data_digest import fixed_randomness
 from trainoff.benchmarks.provenance import check_batch, data_digest, source_digests, train_size
 from trainoff.benchmarks.record import Record
+from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.suite import Suite, SuiteRecipe
 from trainoff.benchmarks.task_building import build_datamodule, build_module
+from trainoff.benchmarks.task_checks import check_metric, check_own_batch, check_targets
 from trainoff.benchmarks.trial import Stage, Task, Trial
 from trainoff.benchmarks.tuning import Setting, choose
 from trainoff.errors import UserError
 from trainoff.modules.recipe import Recipe
 
 Rerun = Literal["", "failed", "all"]
+# Of a suite of ten thousand settings not all are begun; the mistakes of the others are found by their trials.
+_MOST_SECONDS = 10.0
 
 
 @dataclass
@@ -70,6 +79,14 @@ class Pair:
         """The final trials; ``None`` until the tuning trials have chosen a setting."""
         setting = self.chosen()
         return None if setting is None else [self._trial(setting, "final", seed) for seed in self.suite.final_seeds]
+
+    def to_begin(self) -> list[Trial]:
+        """One trial of each setting that is to be trained and has trials without a record."""
+        return self._one_missing_each(self.tuning()) or self._one_missing_each([self.final() or []])
+
+    def _one_missing_each(self, groups: list[list[Trial]]) -> list[Trial]:
+        missing = (next((trial for trial in trials if trial.id not in self.records), None) for trials in groups)
+        return [trial for trial in missing if trial is not None]
 
     def superseded(self) -> dict[str, str]:
         """The records of this pair that are of no use any more, by trial id, with why.
@@ -129,40 +146,93 @@ def make_pairs(suite: Suite) -> list[Pair]:
     """All recipe–task pairs; loads each task's data once, for its digest and its size.
 
     Raises:
-        UserError: For data that cannot be loaded, a class that cannot be imported, or a batch larger than the data.
+        UserError: For data that cannot be loaded or are of another kind than the module trains on, a class that cannot
+            be imported, or a batch larger than the data.
+    """
+    return [pair for task in suite.tasks for pair in _PlannedTask(suite, task).pairs]
+
+
+def checked_pairs(suite: Suite, records: Mapping[str, Record], rerun: Rerun = "") -> list[Pair]:
+    """All recipe–task pairs, once everything has been checked that can be before a run writes anything.
+
+    Args:
+        suite: What is asked for.
+        records: All that the run folder holds. A setting whose trials all have one is not begun, and nothing is moved.
+        rerun: Which finished trials are to be run again.
+
+    Raises:
+        UserError: As for :func:`make_pairs`; and for a metric that is known not to be logged, or a mistake that shows
+            when a trial begins.
     """
     pairs = []
     for task in suite.tasks:
-        digest, size = _facts_of_data(task)
-        # What is wrong with the module itself is said here, before anything is written.
-        build_module(task.module, Recipe.of(suite.recipes[0].settings[0].fields))
-        for recipe in suite.recipes:
-            for setting in recipe.settings:
-                fields = setting.fields
-                where = f"recipe {recipe.name} on task {task.name}"
-                check_batch(fields.get("batch"), fields.get("microbatches", 1), size, where)
-            sources = source_digests(task.module, task.data, [setting.fields for setting in recipe.settings])
-            pairs.append(Pair(suite, task, recipe, digest, sources))
+        planned = _PlannedTask(suite, task)
+        with placed(suite, task.name):
+            check_metric(planned.module, task)
+        _rehearse(planned, records, rerun, time.monotonic() + _MOST_SECONDS / len(suite.tasks))
+        pairs += planned.pairs
     return pairs
 
 
-def _facts_of_data(task: Task) -> tuple[str, int | None]:
-    """Digest and training samples; whatever the DataModule raises is the user's to mend."""
-    where = f"task {task.name}: data"
+def _rehearse(planned: _PlannedTask, records: Mapping[str, Record], rerun: Rerun, end: float) -> None:
+    """Begin each setting that is to be trained, until the time is over: each recipe's first one before the others."""
+    begun = []
+    for pair in planned.pairs:
+        stocked = replace(pair, records={}, repeated={})  # what a folder holds may change until its lock is held
+        if records:
+            take_stock(pair.suite, [stocked], records, rerun)
+        begun += [(number, pair, trial) for number, trial in enumerate(stocked.to_begin())]
+    for _, pair, trial in sorted(begun, key=itemgetter(0)):
+        if time.monotonic() > end:
+            return
+        with placed(pair.suite, pair.task.name, pair.recipe.name):
+            rehearse(trial, planned.datamodule)
+
+
+class _PlannedTask:
+    """A task's DataModule, its module by the first recipe, and its pairs."""
+
+    def __init__(self, suite: Suite, task: Task) -> None:
+        # A split or data drawn without a seed would make new trials of each run.
+        with placed(suite, task.name), fixed_randomness():
+            self.datamodule, digest, size = _load(task)
+            check_own_batch(task, size)
+            # What is wrong with the module itself is said here, before anything is written.
+            self.module = build_module(task.module, Recipe.of(suite.recipes[0].settings[0].fields))
+            check_targets(self.module, self.datamodule)
+        self.pairs = []
+        for recipe in suite.recipes:
+            fields = [setting.fields for setting in recipe.settings]
+            with placed(suite, task.name, recipe.name):
+                for setting in fields:
+                    check_batch(setting.get("batch"), setting.get("microbatches", 1), size)
+            self.pairs.append(Pair(suite, task, recipe, digest, source_digests(task.module, task.data, fields)))
+
+
+@contextlib.contextmanager
+def placed(suite: Suite, task: str, recipe: str = "") -> Iterator[None]:
+    """A complaint of what stands inside, with the task and the recipe that it is about."""
     try:
-        with fixed_randomness():  # a split or data drawn without a seed would make new trials of each run
-            datamodule = build_datamodule(task.data)
-            datamodule.prepare_data()
-            datamodule.setup("fit")
-            return data_digest(datamodule), train_size(datamodule)
+        yield
+    except UserError as error:
+        raise UserError(error.message, suite.place(task, recipe, error.where)) from error
+
+
+def _load(task: Task) -> tuple[L.LightningDataModule, str, int | None]:
+    """The DataModule, its digest and its training samples; whatever it raises is the user's to mend."""
+    try:
+        datamodule = build_datamodule(task.data)
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        return datamodule, data_digest(datamodule), train_size(datamodule)
     except UserError as error:
         inner = error.where.removeprefix("data").lstrip(": ")
-        raise UserError(error.message, f"{where}.{inner}" if inner else where) from error
+        raise UserError(error.message, f"data.{inner}" if inner else "data") from error
     except Exception as error:
         what = task.data.get("name") or task.data["class_path"]
         last = traceback.extract_tb(error.__traceback__)[-1]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{what} raised {reason} ({last.filename}:{last.lineno})", where) from error
+        raise UserError(f"{what} raised {reason} ({last.filename}:{last.lineno})", "data") from error
 
 
 def take_stock(suite: Suite, pairs: Iterable[Pair], records: Mapping[str, Record], rerun: Rerun) -> dict[str, str]:

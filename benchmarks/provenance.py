@@ -103,7 +103,7 @@ def train_size(datamodule: L.LightningDataModule) -> int | None:
     return len(split("train")[0]) if callable(split) else None
 
 
-def check_batch(batch: object, microbatches: int, size: int | None, where: str) -> None:
+def check_batch(batch: object, microbatches: int, size: int | None) -> None:
     """Refuse a batch larger than the training split.
 
     Raises:
@@ -112,6 +112,6 @@ def check_batch(batch: object, microbatches: int, size: int | None, where: str) 
     if size is None:
         return
     if isinstance(batch, int) and batch > size:
-        raise UserError(f"a batch of {batch} samples; the training split has {size}", f"{where}: batch")
+        raise UserError(f"a batch of {batch} samples; the training split has {size}", "batch")
     if microbatches > size:
-        raise UserError(f"{microbatches} parts of {size} training samples", f"{where}: microbatches")
+        raise UserError(f"{microbatches} parts of {size} training samples", "microbatches")

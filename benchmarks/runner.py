@@ -11,7 +11,7 @@ from typing import Any
 
 from trainoff.benchmarks.environment import describe, git_state
 from trainoff.benchmarks.executors.local import LocalExecutor, Outcome, Raised, TimedOut, WorkerDied
-from trainoff.benchmarks.plan import Pair, Rerun, count_reasons, is_repeated, make_pairs, take_stock
+from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
 from trainoff.benchmarks.record import Failure, Quality, Record, Status
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite
@@ -87,7 +87,9 @@ def run_suite(
     Raises:
         UserError: For a mistake in suite, task or recipe; finished trials keep their records.
     """
-    pairs = make_pairs(suite)
+    # Without the lock, so that a mistake leaves nothing; what counts is read again under it.
+    records = RunFolder(folder).read_all()[0] if folder.is_dir() else {}
+    pairs = checked_pairs(suite, records, rerun)
     with RunFolder(folder) as run_folder:
         _claim(run_folder, suite)
         return _Run(suite, pairs, run_folder, workers or default_workers(), rerun, dict(classes or {}), watch).run()
@@ -256,7 +258,8 @@ class _Run:
             return self._failed(trial, "timed_out", Failure("TimedOut", f"more than {failure.seconds:g} seconds"))
         if isinstance(failure, Raised):
             if isinstance(failure.exception, UserError):
-                raise _placed(failure.exception, pair) from failure.exception
+                with placed(self.suite, pair.task.name, pair.recipe.name):
+                    raise failure.exception
             kind, message = type(failure.exception).__name__, " ".join(str(failure.exception).split())
             return self._failed(trial, "crashed", Failure(kind, message, failure.traceback))
         assert isinstance(failure, WorkerDied)
@@ -282,12 +285,6 @@ def _told(death: WorkerDied) -> str:
         return "the worker was ended from outside, with the fork server that it came from"
     by = death.signal or f"exit status {death.exitcode}"
     return f"the worker was ended by {by}" + (f": {death.memory}" if death.memory else "")
-
-
-def _placed(error: UserError, pair: Pair) -> UserError:
-    """A worker's complaint, with the recipe and the task that it is about."""
-    where = f"recipe {pair.recipe.name} on task {pair.task.name}"
-    return UserError(error.message, f"{where}: {error.where}" if error.where else where)
 
 
 def _train(payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.suite_values import check_fields, check_number, check_whole, choice_of, mapping, plain_data
-from trainoff.benchmarks.suite_yaml import read_yaml
+from trainoff.benchmarks.suite_yaml import Document, read_yaml
 from trainoff.benchmarks.trial import Budget, Task
+from trainoff.benchmarks.tuning import Path as KeyPath
 from trainoff.benchmarks.tuning import Setting, Where, settings_of
 from trainoff.datamodules.registry import DATAMODULES
 from trainoff.errors import UserError, closest
 from trainoff.modules.nets import NETS
 from trainoff.modules.recipe import Recipe
 from trainoff.modules.registry import MODULES
+from trainoff.registry import arguments_of
 
 # Whether more of a metric is better, for the metrics whose names say so.
 MODES: dict[str, Literal["max", "min"]] = {
@@ -76,6 +79,7 @@ class Suite:
         recipes: How.
         time_limit: Seconds after which a trial is ended as ``timed_out``.
         data: The suite as plain data, to be kept beside the records.
+        source: The file that it was read from, for messages.
     """
 
     name: str
@@ -87,6 +91,30 @@ class Suite:
     recipes: tuple[SuiteRecipe, ...]
     time_limit: float | None
     data: dict[str, Any]
+    source: Document | None = field(default=None, compare=False, repr=False)
+
+    def place(self, task: str, recipe: str = "", key: str = "") -> str:
+        """Where something stands, for messages: ``suite.yaml:12: recipe sgd on task digits: batch``.
+
+        Args:
+            task: Its name.
+            recipe: Likewise; empty for what is wrong with the task under any recipe.
+            key: Dotted, within the recipe or the task.
+        """
+        keys = _keys(key)
+        first = str(keys[0]) if keys else ""
+        if first.startswith("net "):  # with its name, as the net itself says it: the task's, whatever the recipe
+            whose, path = f"task {task}", ("tasks", task, "module", "net", *keys[1:])
+        elif first in _TASK_KEYS or not recipe:
+            whose, path = f"task {task}", ("tasks", task, *keys)
+        else:  # what is no recipe's key, such as a class's name, is somewhere in the recipe
+            whose, path = f"recipe {recipe} on task {task}", keys if first in _RECIPE_KEYS else ()
+        text = f"{whose}: {key}" if key else whose
+        if self.source is None:
+            return text
+        if path[:1] == ("tasks",):
+            return f"{self.source.line(*path)}: {text}"
+        return f"{_inherited_place(recipe, path, self.data['recipes'], self.source.line)}: {text}"
 
     def with_seeds(self, final: int) -> Suite:
         """The same with another number of final seeds.
@@ -130,7 +158,7 @@ def load_suite(name: str) -> Suite:
             f"({', '.join(SUITES.names())}) or the path of a YAML file"
         )
     document = read_yaml(path)
-    return parse_suite(document.data, document.where)
+    return replace(parse_suite(document.data, document.where), source=document)
 
 
 def parse_suite(data: Any, where: Where) -> Suite:
@@ -187,6 +215,7 @@ def _task(name: str, value: Any, where: Where) -> Task:
     path = ("tasks", name)
     task = mapping(value, path, where, _TASK_KEYS, required=("module", "data", "metric", "budget"))
     module = choice_of(task["module"], (*path, "module"), where, MODULES)
+    _refuse_recipe(module, (*path, "module"), where)
     data = choice_of(task["data"], (*path, "data"), where, DATAMODULES)
     if "name" in module and "net" in module:
         choice_of(module["net"], (*path, "module", "net"), where, NETS)
@@ -195,14 +224,20 @@ def _task(name: str, value: Any, where: Where) -> Task:
         raise UserError(f"{metric!r} is not the name of a metric", where(*path, "metric"))
     mode = task.get("mode", MODES.get(re.sub(r"^val(id|idation)?[/_]", "", metric)))
     if mode not in ("max", "min"):
-        reason = (
-            f"{mode!r} is neither 'max' nor 'min'" if "mode" in task else f"say whether '{metric}' is to be max or min"
-        )
-        raise UserError(reason, where(*path, "mode"))
+        if "mode" in task:
+            raise UserError(f"{mode!r} is neither 'max' nor 'min'", where(*path, "mode"))
+        raise UserError(f"say whether '{metric}' is to be max or min{closest(metric, MODES, 1)}", where(*path, "mode"))
     target = task.get("target")
     if target is not None:
         check_number(target, (*path, "target"), where)
     return Task(name, module, data, metric, mode, _budget(task["budget"], (*path, "budget"), where), target)
+
+
+def _refuse_recipe(module: Mapping[str, Any], path: KeyPath, where: Where) -> None:
+    """A module class's argument ``recipe`` is the suite's to give; one that stood here would be dropped."""
+    if "recipe" in arguments_of(module) and inspect.isclass(MODULES.load(module)):
+        inside = ("init_args",) if "class_path" in module else ()
+        raise UserError("is what a suite's recipes bring; leave it out here", where(*path, *inside, "recipe"))
 
 
 def _budget(value: Any, path: tuple[str, ...], where: Where) -> Budget:
@@ -246,8 +281,10 @@ def _inherited(name: str, recipes: Mapping[str, Any], where: Where, seen: tuple[
     value = {} if recipes[name] is None else recipes[name]
     own = dict(mapping(value, ("recipes", name), where, ("base", *_RECIPE_KEYS)))
     base = own.pop("base", None)
-    if base is None:
+    if "base" not in value:
         return own
+    if base is None:
+        raise UserError("is empty; name a recipe, or leave it out", where("recipes", name, "base"))
     if not isinstance(base, str) or base not in recipes:
         raise UserError(f"no recipe is called '{base}'{closest(str(base), recipes)}", where("recipes", name, "base"))
     return {**_inherited(base, recipes, where, (*seen, name)), **own}
@@ -268,6 +305,10 @@ def _checked(fields: dict[str, Any], where: Where) -> dict[str, Any]:
         recipe = Recipe.of(fields)
         recipe.validate()
     except UserError as error:
-        keys = [int(part) if part.isdecimal() else part for part in re.split(r"[.\[\]]+", error.where) if part]
-        raise UserError(error.message, where(*keys)) from error
+        raise UserError(error.message, where(*_keys(error.where))) from error
     return recipe.to_dict()
+
+
+def _keys(dotted: str) -> tuple[str | int, ...]:
+    """``regularizers[0].p`` as a path."""
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"[.\[\]]+", dotted) if part)

@@ -11,6 +11,10 @@ from trainoff.benchmarks.tuning import Path, Where
 from trainoff.errors import UserError, closest
 from trainoff.registry import Registry, arguments_of, import_class, normalise
 
+_LISTS = {
+    "regularizers": "[l2] or [{name: l2, coefficient: 1.0e-4}]",
+    "parameters": '[{match: "backbone.*", lr_scale: 0.1}]',
+}
 _CHOICES = ("optimizer", "schedule", "initialisation", "strategy")
 
 
@@ -116,9 +120,9 @@ def _check_arguments(factory: Any, choice: Mapping[str, Any], path: Path, where:
 
 def check_fields(fields: Mapping[str, Any], where: Where) -> None:
     """Raise :class:`UserError` for a field of a recipe whose type is not what a Recipe takes for granted."""
-    for key in ("regularizers", "parameters"):
+    for key, example in _LISTS.items():
         if not isinstance(fields.get(key, []), list):
-            raise UserError(f"is a list; write [...], not {_kind(fields[key])}", where(key))
+            raise UserError(f"is a list, not {_kind(fields[key])}; write {example}", where(key))
     for index, group in enumerate(fields.get("parameters", [])):
         mapping(group, ("parameters", index), where)
     choices: list[tuple[Path, Any]] = [((key,), fields[key]) for key in _CHOICES if key in fields]
@@ -168,5 +172,5 @@ def check_number(value: Any, path: Path, where: Where, above: float | None = Non
 
 
 def _kind(value: Any) -> str:
-    kinds = {str: "a text", list: "a list", bool: "true or false", type(None): "nothing"}
+    kinds = {str: "a text", list: "a list", dict: "a mapping", bool: "true or false", type(None): "nothing"}
     return kinds.get(type(value), "a number")

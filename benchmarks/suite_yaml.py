@@ -45,11 +45,14 @@ class Document:
 
         A path that is not in the file gets the line of its nearest parent that is.
         """
-        known = path
-        while known not in self.lines:
-            known = known[:-1]
-        place = f"{self.path}:{self.lines[known]}"
+        place = self.line(*path)
         return f"{place}: {_dotted(path)}" if path else place
+
+    def line(self, *path: str | int) -> str:
+        """File and line of a key, as in :meth:`where`."""
+        while path not in self.lines:
+            path = path[:-1]
+        return f"{self.path}:{self.lines[path]}"
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Document:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 def apply_recipe(recipe: Recipe, module: L.LightningModule) -> None:
     """Make the instance train by the recipe; see :meth:`Recipe.apply`."""
+    if isinstance(module, type):
+        raise UserError(f"{module.__name__} is a class; give an instance, such as recipe.apply({module.__name__}())")
+    if not isinstance(module, L.LightningModule):
+        raise UserError(f"{type(module).__name__} is not a LightningModule")
     recipe.validate()
     use_recipe = getattr(module, "use_recipe", None)
     if callable(use_recipe):  # one of trainoff's own

@@ -48,6 +48,7 @@ def build_net(choice: Choice, input_shape: Sequence[int], output_size: int) -> n
     """
     factory = NETS.load(choice)
     arguments = arguments_of(choice)
+    where = f"net {choice.get('name') or choice['class_path']}"
     if "name" in choice or _takes_sizes(factory):
         arguments = {"input_shape": tuple(input_shape), "output_size": output_size} | arguments
     # On the CPU whatever the Trainer's device, so that a seed means the same weights everywhere.
@@ -56,7 +57,9 @@ def build_net(choice: Choice, input_shape: Sequence[int], output_size: int) -> n
         try:
             net = cast(nn.Module, factory(**arguments))
         except TypeError as error:
-            raise UserError(str(error), f"net {choice.get('name') or choice['class_path']}") from error
+            raise UserError(str(error), where) from error
+        except UserError as error:
+            raise UserError(error.message, f"{where}.{error.where}".rstrip(".")) from error
     return net
 
 

@@ -58,4 +58,4 @@ def _check_number(value: object, default: object, where: str) -> None:
         if not is_number and not hasattr(value, "dtype"):
             raise UserError(f"{value!r} is not a number", where)
     elif isinstance(default, tuple) and not isinstance(value, (tuple, list)):
-        raise UserError(f"{value!r} is not a list of {len(default)} values", where)
+        raise UserError(f"{value!r} is not a list, such as {list(default)}", where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,7 +119,8 @@ def test_numbers_out_of_range_are_named_with_line_and_key(refused, place):
 
 def test_data_that_cannot_be_loaded_are_said_with_task_and_place(refused, place, monkeypatch):
     write_suite(place, data={"name": "digits", "val_fraction": 5})
-    assert refused("run", "s.yaml").startswith("task t: data.val_fraction: 5")
+    line = 1 + (place / "s.yaml").read_text().splitlines().index("      val_fraction: 5")
+    assert refused("run", "s.yaml").startswith(f"s.yaml:{line}: task t: data.val_fraction: 5")
     monkeypatch.syspath_prepend(place)
     (place / "data_of_a_user.py").write_text(
         "from users_project import UsersData\n"
@@ -128,8 +130,130 @@ def test_data_that_cannot_be_loaded_are_said_with_task_and_place(refused, place,
     )
     write_suite(place, data="data_of_a_user.Broken", module="users_project.UsersModule")
     said = refused("run", "s.yaml")
-    assert said.startswith("task t: data: data_of_a_user.Broken raised FileNotFoundError: no data here (")
+    line = 1 + (place / "s.yaml").read_text().splitlines().index("    data: data_of_a_user.Broken")
+    assert said.startswith(
+        f"s.yaml:{line}: task t: data: data_of_a_user.Broken raised FileNotFoundError: no data here ("
+    )
     assert said.endswith("data_of_a_user.py:4)")
+
+
+# --- what fits neither module nor data ---------------------------------------------------------------------------
+
+
+LINEAR = {"name": "classifier", "net": "linear"}
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_recipe_that_cannot_begin_is_refused_and_no_record_is_moved(refused, place, finished, dry):
+    shutil.copytree(finished, place / "run")
+    recipes = {"sgd": {**RECIPES["sgd"], "batch": 32}, "dropout": {"base": "sgd", "regularizers": ["dropout"]}}
+    (place / "s.yaml").write_text(dump_yaml(make_data(recipes, module=LINEAR)))
+    line = 1 + (place / "s.yaml").read_text().splitlines().index("  dropout:")
+    said = refused("run", "s.yaml", "--out", "run", *dry)
+    assert said.startswith(f"s.yaml:{line}: recipe dropout on task t: dropout: Classifier has no dropout layer")
+
+
+def test_where_a_field_comes_from_its_base_the_line_is_the_bases(refused, place):
+    recipes = {"large": {"optimizer": "sgd", "batch": 5000}, "sgd": {"base": "large", "optimizer": "adamw"}}
+    data = make_data(recipes)
+    (place / "s.yaml").write_text(dump_yaml(data))
+    line = 1 + (place / "s.yaml").read_text().splitlines().index("    batch: 5000")
+    said = refused("run", "s.yaml", "--only", "sgd")
+    assert said.startswith(f"s.yaml:{line}: recipe sgd on task t: batch: a batch of 5000 samples")
+
+
+@pytest.mark.parametrize(
+    ("changes", "at", "said"),
+    [
+        (
+            {"metric": "accurracy", "mode": "max"},
+            "metric",
+            "metric 'accurracy'; it logs val/accuracy, val/loss; did you mean accuracy?",
+        ),
+        ({"metric": "accurracy"}, "", "say whether 'accurracy' is to be max or min; did you mean accuracy?"),
+        ({"metric": "mse"}, "metric", "Classifier logs no validation metric 'mse'; it logs val/accuracy, val/loss"),
+        ({"data": "diabetes"}, "module", "a classifier needs class numbers; the targets of Diabetes are float32"),
+        (
+            {"module": "regressor", "metric": "mse"},
+            "module",
+            "a regressor needs numbers to come close to; Digits has 10",
+        ),
+        (
+            {"data": {"name": "digits", "batch_size": 5000}},
+            "data",
+            "data.batch_size: a batch of 5000 samples; the train",
+        ),
+        ({"module": {"name": "classifier", "recipe": "sgd"}}, "module", "recipe: is what a suite's recipes bring"),
+    ],
+)
+def test_a_task_whose_parts_do_not_fit_is_refused(refused, place, changes, at, said):
+    data = make_data(RECIPES)
+    data["tasks"]["t"] |= changes
+    (place / "s.yaml").write_text(dump_yaml(data))
+    message = refused("run", "s.yaml")
+    assert said in message
+    if at:
+        first = int(message.split(":")[1]) - 1
+        text = "\n".join((place / "s.yaml").read_text().splitlines()[first:])
+        assert text.lstrip().startswith((f"{at}:", "batch_size:", "recipe:"))
+
+
+@pytest.mark.parametrize("data", ["wine", {"name": "diabetes", "val_fraction": 0.1}])
+def test_what_fits_is_planned(place, data, capsys):
+    """Wine's default batch is larger than its training split, which is no mistake of the suite's."""
+    name = "classifier" if data == "wine" else "regressor"
+    suite = make_data({"adamw": {}}, data=data, module={"name": name, "net": "linear"})
+    suite["tasks"]["t"]["metric"] = "accuracy" if data == "wine" else "val_mse"
+    (place / "s.yaml").write_text(dump_yaml(suite))
+    assert main(["run", "s.yaml", "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"schedule": {"name": "plateau", "monitor": "val/los"}}, "schedule.monitor: no 'val/los' is logged; did you"),
+        ({"regularizers": [{"name": "early_stopping", "monitor": "val/x"}]}, "early_stopping.monitor: no 'val/x' is"),
+        ({"regularizers": {"l2": "strong"}}, "recipes.sgd.regularizers: is a list, not a mapping; write [l2] or"),
+        (
+            {"regularizers": [{"name": "l2", "coefficient": "a"}]},
+            "regularizers[0].coefficient: 'a' is not a number",
+        ),
+        ({"optimizer": {"name": "adamw", "betas": 0.9}}, "betas: 0.9 is not a list, such as [0.9, 0.999]"),
+        ({"base": None}, "recipes.sgd.base: is empty; name a recipe, or leave it out"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused_with_its_line(refused, place, recipe, said):
+    write_suite(place, recipe=recipe)
+    message = refused("run", "s.yaml")
+    assert said in message
+    (key,) = recipe
+    assert (
+        (place / "s.yaml")
+        .read_text()
+        .splitlines()[int(message.split(":")[1]) - 1]
+        .lstrip(" -")
+        .startswith((f"{key}:", "monitor:", "coefficient:", "betas:", "sgd:"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        (32, "task t: net mlp.hidden: 32 is not a list, such as [128, 128]"),
+        (["a"], "task t: net mlp.hidden: ['a'] is not a list of positive whole numbers, such as [128, 128]"),
+    ],
+)
+def test_a_nets_mistake_is_the_tasks_whatever_the_recipe(refused, place, hidden, said):
+    write_suite(place, module={"name": "classifier", "net": {"name": "mlp", "hidden": hidden}})
+    (line,) = [n for n, text in enumerate((place / "s.yaml").read_text().splitlines(), 1) if "hidden:" in text]
+    assert refused("run", "s.yaml") == f"s.yaml:{line}: {said}"
+
+
+def test_an_empty_recipe_is_all_defaults(place, capsys):
+    """`mine:` with nothing after it, as `mine: {}`."""
+    write_suite(place, recipe=None)
+    assert main(["run", "s.yaml", "--dry-run"]) == 0
+    assert "t  sgd: 1 final trials" in capsys.readouterr().out
 
 
 # --- the arguments ----------------------------------------------------------------------------------------------
@@ -152,6 +276,7 @@ def test_data_that_cannot_be_loaded_are_said_with_task_and_place(refused, place,
         (["board", "nowhere"], "nowhere: there is no such run folder"),
         (["board", "x", "--format", "pdf"], "argument --format: invalid choice: 'pdf'"),
         (["compare", "nowhere", "a", "b"], "nowhere: there is no such run folder"),
+        (["fit"], "fit: --model and --data are missing; for example: trainoff fit --model classifier --data digits"),
         (["compare", "x"], "the following arguments are required: A, B"),
     ],
 )

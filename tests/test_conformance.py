@@ -32,6 +32,7 @@ def failed(kind, target):
     [
         ("optimizer", "adamw"),
         ("optimizer", "torch.optim.RMSprop"),
+        ("optimizer", "torch.optim.LBFGS"),
         ("regularizer", "l2"),
         ("regularizer", "dropout"),
         ("net", "mlp"),
@@ -175,6 +176,21 @@ def test_a_plain_optimizer_behaves():
 )
 def test_a_broken_optimizer_fails_its_check(broken, checks):
     assert failed("optimizer", broken) == checks
+
+
+@pytest.mark.parametrize(("target", "name"), [("torch.nn.Linear", "Linear"), ("math.pi", "3.14")])
+def test_what_is_no_optimizer_is_told_so(target, name):
+    (finding,) = check("optimizer", target)
+    assert finding.detail.startswith(name)
+    assert "is not a torch.optim.Optimizer; derive it from that class" in finding.detail
+
+
+def test_an_optimizer_that_repeats_its_closure_gets_all_samples_at_a_step():
+    """Five epochs, so five steps; a group of its own is not offered, and no failure."""
+    findings = {finding.name: finding for finding in check("optimizer", "lbfgs")}
+    assert findings["trains"].detail.endswith("in 5 steps")
+    assert not findings["parameter groups"].offered
+    assert "one group" in findings["parameter groups"].detail
 
 
 def test_what_rests_on_a_failed_check_is_named_there():
@@ -460,6 +476,32 @@ class NoTest(Plain):
     test_dataloader = L.LightningDataModule.test_dataloader
 
 
+class DeclinesTest(Plain):
+    """Says so already when it is set up."""
+
+    def setup(self, stage=None):
+        if stage == "test":
+            raise NotImplementedError("the test labels are secret")
+        super().setup(stage)
+
+    def test_dataloader(self):
+        raise NotImplementedError("the test labels are secret")
+
+
+class OnlyTrain(NoTest):
+    def val_dataloader(self):
+        return []
+
+
+class BrokenTest(Plain):
+    def test_dataloader(self):
+        raise FileNotFoundError("test.csv")
+
+
+class NoTrain(Plain):
+    train_dataloader = L.LightningDataModule.train_dataloader
+
+
 class NoSizes(Plain):
     num_classes = None
 
@@ -487,7 +529,8 @@ def test_a_plain_datamodule_behaves():
         (Leaky, {"splits disjoint"}),
         (Stubborn, {"batch size"}),
         (NoBatchSize, {"batch size"}),
-        (NoTest, {"loaders"}),
+        (BrokenTest, {"loaders"}),
+        (NoTrain, {"loaders"}),
         (NoSizes, {"sizes"}),
         (WrongClasses, {"sizes"}),
         (NotSendable, {"pickles"}),
@@ -496,6 +539,38 @@ def test_a_plain_datamodule_behaves():
 )
 def test_a_broken_datamodule_fails_its_check(broken, checks):
     assert failed("datamodule", broken) == checks
+
+
+@pytest.mark.parametrize(
+    ("datamodule", "not_offered", "said"),
+    [
+        (Plain, set(), ""),
+        (NoTest, {"test split"}, "has no test_dataloader; a suite chooses settings on validation and reports on test"),
+        (DeclinesTest, {"test split"}, "test_dataloader raises NotImplementedError: the test labels are secret"),
+        (
+            OnlyTrain,
+            {"val split", "test split", "evaluates each sample once", "splits disjoint"},
+            "has no test_dataloader",
+        ),
+    ],
+)
+def test_a_split_that_is_not_offered_is_no_failure(datamodule, not_offered, said):
+    findings = check("datamodule", f"{__name__}.{datamodule.__name__}")
+    assert all(finding.ok for finding in findings)
+    without = {finding.name: finding.detail for finding in findings if not finding.offered}
+    assert without.keys() == not_offered
+    assert said in without.get("test split", "")
+
+
+def test_the_command_says_what_is_not_offered(capsys):
+    assert main(["check", "datamodule", f"{__name__}.NoTest"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("-")]
+    assert line.startswith("-       test split: has no test_dataloader")
+    assert lines[-1] == f"{__name__}.NoTest: 11 of 11 checks passed, 1 not offered"
+    assert main(["check", "--json", "datamodule", f"{__name__}.NoTest"]) == 0
+    findings = json.loads(capsys.readouterr().out)
+    assert [finding["name"] for finding in findings if not finding["offered"]] == ["test split"]
 
 
 # suites
@@ -573,7 +648,7 @@ def test_the_command(capsys):
     assert main(["check", "datamodule", "wine"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "ok      builds: Wine with its defaults, data and all"
-    assert lines[-1] == "wine: 10 of 10 checks passed"
+    assert lines[-1] == "wine: 12 of 12 checks passed"
 
 
 def test_the_command_says_what_failed(capsys):

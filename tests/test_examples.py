@@ -169,7 +169,9 @@ def test_fit_hands_the_recipe_to_the_trainer(fit):
     [
         (["--model=clasifier", "--data=digits"], "did you mean classifier"),
         (["--model=classifier", "--data=digit"], "did you mean digits"),
-        (["--model=classifier"], "data"),
+        ([], "--model and --data are missing; for example: trainoff fit --model classifier --data digits"),
+        (["--model=classifier"], "--data is missing; for example: trainoff fit --model classifier --data digits"),
+        (["--data=digits"], "--model is missing"),
         (["--model=classifier", "--data=digits", "--model.recipe.optimizer=adanw"], "adamw"),
         (["--model=classifier", "--data=digits", "--model.recipe=adamw-cosin"], "did you mean cosine"),
         (["--model=classifier", "--data=digits", "--data.batch_size=x"], "data.batch_size: x is not int"),

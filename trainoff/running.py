@@ -87,6 +87,16 @@ def compare_recipes(
     Raises:
         UserError: For a metric that is not logged, two recipes of one name, and other mistakes.
     """
+    _check_class(module, "module", "module_arguments")
+    _check_class(datamodule, "datamodule", "data_arguments")
+    for where, arguments in (("module_arguments", module_arguments), ("data_arguments", data_arguments)):
+        if not isinstance(arguments, (Mapping, type(None))):
+            raise UserError(f"{arguments!r} is not a mapping; write {where}={{'name': value}}", where)
+    if not isinstance(budget, (Mapping, type(None))):
+        example = budget if isinstance(budget, int) else 10
+        raise UserError(f"{budget!r} is not a mapping; write budget={{'epochs': {example}}}", "budget")
+    if isinstance(recipes, (str, Recipe, Mapping)):
+        raise UserError("is one recipe; give a list of them, such as ['adamw', 'sgd-cosine']", "recipes")
     named: dict[str, Any] = {}
     for recipe in recipes:
         made = Recipe.of(recipe)
@@ -139,6 +149,12 @@ def _place(*path: str | int) -> str:
     return ".".join(str(part) for part in path) or "suite"
 
 
+def _check_class(given: object, argument: str, arguments: str) -> None:
+    if not isinstance(given, type):
+        whose = type(given).__name__
+        raise UserError(f"is an instance of {whose}; give its class, and what it takes as {arguments}", argument)
+
+
 def _class_path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
@@ -146,6 +162,8 @@ def _class_path(cls: type) -> str:
 def _run(
     suite: Suite, folder: Path, workers: int | None, rerun: Literal["", "failed", "all"], classes: dict[str, Any]
 ) -> Board:
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise UserError(f"{workers!r} is not a whole number from 1", "workers")
     with show_progress() as watch:
         run_suite(suite, folder, workers, rerun, classes, watch)
     return write_board(folder)

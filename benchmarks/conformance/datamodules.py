@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import pickle
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from trainoff.benchmarks.conformance.findings import Check, Finding, Misbehaviour, find_target, run_checks
+from trainoff.benchmarks.conformance.findings import (
+    Check,
+    Finding,
+    Misbehaviour,
+    NotOffered,
+    find_target,
+    one_line,
+    run_checks,
+)
 from trainoff.benchmarks.randomness import seed_everything
 from trainoff.benchmarks.task_building import build_datamodule
 from trainoff.datamodules.registry import DATAMODULES
@@ -24,6 +35,8 @@ from trainoff.datamodules.registry import DATAMODULES
 _SPLITS = ("train", "val", "test")
 _HELD_OUT = ("val", "test")
 _BATCH = 7  # of training samples; nobody's default
+# What Lightning's own hooks raise where a split is not implemented, and what others do.
+_DECLINES = (MisconfigurationException, NotImplementedError)
 # Two samples of a source may well be equal; more of them than this share is a leak.
 _EQUAL_SHARE = 0.01
 
@@ -42,15 +55,45 @@ class _Subject:
         """One with its data."""
         datamodule = self.new(seed)
         datamodule.prepare_data()
-        datamodule.setup("fit")
-        datamodule.setup("test")
+        _set_up(datamodule)
         return datamodule
+
+    @functools.cached_property
+    def not_offered(self) -> dict[str, str]:
+        """The held-out splits that it says it has not, with how it says so."""
+        datamodule = self.ready()
+        reasons = ((name, _why_not_offered(datamodule, name)) for name in _HELD_OUT)
+        return {name: reason for name, reason in reasons if reason}
+
+    @property
+    def offered(self) -> list[str]:
+        """The other splits."""
+        return [name for name in _SPLITS if name not in self.not_offered]
 
     @functools.cached_property
     def splits(self) -> dict[str, list[str]]:
         """Digests of the samples of each split, in the order in which its loader gives them."""
-        datamodule = self.ready()
-        return {name: _samples(datamodule, name) for name in _SPLITS}
+        return _all_samples(self.ready(), self.offered)
+
+
+def _set_up(datamodule: L.LightningDataModule) -> None:
+    datamodule.setup("fit")
+    with contextlib.suppress(*_DECLINES):  # the test loader then says the same
+        datamodule.setup("test")
+
+
+def _why_not_offered(datamodule: L.LightningDataModule, name: str) -> str:
+    """How a DataModule says that it has no such split; empty where it has one, or fails in another way."""
+    loader = f"{name}_dataloader"
+    if getattr(type(datamodule), loader) is getattr(L.LightningDataModule, loader):
+        return f"has no {loader}"
+    try:
+        found = getattr(datamodule, loader)()
+    except _DECLINES as error:
+        return f"{loader} raises {one_line(error)}"
+    except Exception:  # its own check tells it
+        return ""
+    return f"{loader} gives an empty list" if found == [] else ""
 
 
 def findings(target: str) -> list[Finding]:
@@ -60,6 +103,7 @@ def findings(target: str) -> list[Finding]:
         Check("builds", _builds),
         Check("random state", _leaves_the_random_state, needs=("builds",)),
         Check("loaders", _has_loaders, needs=("builds",)),
+        *[Check(f"{name} split", functools.partial(_offers, name=name), needs=("builds",)) for name in _HELD_OUT],
         Check("sizes", _says_its_sizes, needs=("loaders",)),
         Check("setup twice", _sets_up_twice, needs=("loaders",)),
         Check("equal instances", _makes_equal_splits, needs=("loaders",)),
@@ -98,9 +142,7 @@ def _random_states() -> dict[str, bytes]:
 def _has_loaders(subject: _Subject) -> str:
     datamodule = subject.ready()
     counts = []
-    for name in _SPLITS:
-        if getattr(type(datamodule), f"{name}_dataloader") is getattr(L.LightningDataModule, f"{name}_dataloader"):
-            raise Misbehaviour(f"has no {name}_dataloader; settings are chosen on validation and reported on test")
+    for name in subject.offered:
         batch = next(iter(_loader(datamodule, name)), None)
         if batch is None:
             raise Misbehaviour(f"{name}_dataloader yields no batch")
@@ -108,6 +150,12 @@ def _has_loaders(subject: _Subject) -> str:
             raise Misbehaviour(f"{name}_dataloader yields {type(batch).__name__} without a tensor in it")
         counts.append(f"{name} {len(subject.splits[name])}")
     return f"samples: {', '.join(counts)}"
+
+
+def _offers(subject: _Subject, name: str) -> str:
+    if name in subject.not_offered:
+        raise NotOffered(f"{subject.not_offered[name]}; a suite chooses settings on validation and reports on test")
+    return f"has a {name}_dataloader"
 
 
 def _says_its_sizes(subject: _Subject) -> str:
@@ -118,7 +166,7 @@ def _says_its_sizes(subject: _Subject) -> str:
     missing = [name for name, value in (("input_shape", shape), ("output_size or num_classes", size)) if value is None]
     if missing:
         raise Misbehaviour(f"has no {' and no '.join(missing)}; a net given by name takes its sizes from there")
-    inputs, *others = _tensors(next(iter(_loader(datamodule, "val"))))
+    inputs, *others = _tensors(next(iter(_loader(datamodule, subject.offered[-1]))))
     if tuple(inputs.shape[1:]) != tuple(cast("tuple[int, ...]", shape)):
         raise Misbehaviour(f"input_shape is {tuple(cast(Any, shape))}, a sample's is {tuple(inputs.shape[1:])}")
     if classes is not None and others and not others[-1].is_floating_point():
@@ -131,9 +179,8 @@ def _says_its_sizes(subject: _Subject) -> str:
 def _sets_up_twice(subject: _Subject) -> str:
     """Lightning calls setup for fit, validate and test, on one instance."""
     datamodule = subject.ready()
-    first = {name: _samples(datamodule, name) for name in _SPLITS}
-    datamodule.setup("fit")
-    datamodule.setup("test")
+    first = _all_samples(datamodule, subject.offered)
+    _set_up(datamodule)
     _refuse_other_splits(first, datamodule, "a second setup")
     return "a second setup changes no split"
 
@@ -151,16 +198,15 @@ def _makes_equal_splits(subject: _Subject) -> str:
 
 
 def _refuse_other_splits(first: Mapping[str, list[str]], datamodule: L.LightningDataModule, what: str) -> None:
-    for name in _SPLITS:
-        samples = _samples(datamodule, name)
-        if Counter(samples) != Counter(first[name]):
+    for name, before in first.items():
+        if Counter(_samples(datamodule, name)) != Counter(before):
             raise Misbehaviour(f"{what} has other {name} samples")
 
 
 def _evaluates_each_sample_once(subject: _Subject) -> str:
     datamodule = subject.ready()
     notes = []
-    for name in _HELD_OUT:
+    for name in subject.offered[1:]:
         samples = _samples(datamodule, name)
         again = _samples(datamodule, name)
         if samples != again:
@@ -175,6 +221,8 @@ def _evaluates_each_sample_once(subject: _Subject) -> str:
             if count > max(2, _EQUAL_SHARE * len(samples)):
                 raise Misbehaviour(f"{name}_dataloader yields one sample {count} times (digest {most[:8]})")
             notes.append(f"{name} {len(samples)} of {size}")
+    if not notes:
+        raise NotOffered("there is no split to evaluate on")
     return ", ".join(notes)
 
 
@@ -190,7 +238,10 @@ def _size(datamodule: L.LightningDataModule, name: str) -> int | None:
 def _splits_are_disjoint(subject: _Subject) -> str:
     """By the inputs' bytes: labels may be noisy. Random augmentation hides what is shared."""
     shared = []
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+    pairs = list(itertools.combinations(subject.offered, 2))
+    if not pairs:
+        raise NotOffered("there is one split only")
+    for first, second in pairs:
         others = set(subject.splits[first])
         count = sum(sample in others for sample in subject.splits[second])
         if count > _EQUAL_SHARE * len(subject.splits[second]):
@@ -218,14 +269,17 @@ def _pickles(subject: _Subject) -> str:
     _refuse_other_splits(subject.splits, ready, "out of a pickle it")
     fresh = pickle.loads(pickle.dumps(subject.new()))
     fresh.prepare_data()
-    fresh.setup("fit")
-    fresh.setup("test")
+    _set_up(fresh)
     _refuse_other_splits(subject.splits, fresh, "set up once out of a pickle it")
     return "the same splits out of a pickle, set up before or after"
 
 
 def _loader(datamodule: L.LightningDataModule, name: str) -> Any:
     return getattr(datamodule, f"{name}_dataloader")()
+
+
+def _all_samples(datamodule: L.LightningDataModule, names: Sequence[str]) -> dict[str, list[str]]:
+    return {name: _samples(datamodule, name) for name in names}
 
 
 def _samples(datamodule: L.LightningDataModule, name: str) -> list[str]:

@@ -21,17 +21,23 @@ class Finding:
 
     Args:
         name: Of the check.
-        ok: Whether the thing behaves.
-        detail: One line: what was measured, or what is wrong.
+        ok: Whether the thing behaves; also where it does not offer what would be checked.
+        detail: One line: what was measured, what is wrong, or what is not offered.
+        offered: Whether there was anything to check.
     """
 
     name: str
     ok: bool
     detail: str
+    offered: bool = True
 
 
 class Misbehaviour(Exception):
     """Raised by a check that fails; its message is the finding's detail."""
+
+
+class NotOffered(Exception):
+    """Raised by a check of something that the thing says it does not offer; its message is the finding's detail."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Check(Generic[Subject]):
 
     Args:
         name: Short, for the report.
-        ask: Returns the detail of a passed check; raises :class:`Misbehaviour`, or anything else, for a failed one.
+        ask: Returns the detail of a passed check; raises :class:`NotOffered` where there is nothing to check, and
+            :class:`Misbehaviour`, or anything else, for a failed one.
         needs: Names of earlier checks without which this one says nothing.
     """
 
@@ -74,6 +81,8 @@ def _find(check: Check[Subject], subject: Subject) -> Finding:
     try:
         with quiet():
             return Finding(check.name, True, check.ask(subject))
+    except NotOffered as reason:
+        return Finding(check.name, True, one_line(reason), offered=False)
     except Exception as error:  # a third party's code may raise anything, and its report must go on
         return Finding(check.name, False, one_line(error))
 
@@ -83,7 +92,7 @@ def one_line(error: BaseException) -> str:
     message = " ".join(str(error).split())
     if len(message) > _LONGEST:
         message = f"{message[:_LONGEST]}..."
-    if isinstance(error, (Misbehaviour, UserError)):
+    if isinstance(error, (Misbehaviour, NotOffered, UserError)):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trainoff.benchmarks.conformance.findings import Check, Finding, Misbehaviour, find_target, run_checks
+from trainoff.benchmarks.conformance.findings import (
+    Check,
+    Finding,
+    Misbehaviour,
+    NotOffered,
+    find_target,
+    one_line,
+    run_checks,
+)
+from trainoff.benchmarks.conformance.training import BATCH
 from trainoff.benchmarks.conformance.training_checks import (
     IS_DETERMINISTIC,
     RESUMES,
@@ -20,6 +29,7 @@ from trainoff.benchmarks.conformance.training_checks import (
     TrainingSubject,
 )
 from trainoff.benchmarks.randomness import seed_everything
+from trainoff.errors import UserError
 from trainoff.modules.classifier import Classifier
 from trainoff.modules.optimizer_building import build_optimizer, optimizer_entry
 from trainoff.modules.optimizers import OPTIMIZERS
@@ -45,7 +55,15 @@ def findings(target: str) -> list[Finding]:
         Check("pickles", _state_pickles, needs=("trains",)),
         Check("parameter groups", _takes_groups, needs=("trains",)),
     ]
-    return run_checks(checks, TrainingSubject(choice, _recipes(choice, factory), _NET))
+    batch: int | Literal["full"] = "full" if _repeats_its_closure(factory) else BATCH
+    return run_checks(checks, TrainingSubject(choice, _recipes(choice, factory), _NET, batch=batch))
+
+
+def _repeats_its_closure(factory: Any) -> bool:
+    """Whether a step needs a closure, as LBFGS' does: it compares losses, which have to be of the same samples."""
+    step = getattr(factory, "step", None)
+    closure = None if step is None else inspect.signature(step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _recipes(choice: dict[str, Any], factory: Any) -> list[Recipe]:
@@ -69,6 +87,10 @@ def _with_rate(choice: dict[str, Any], rate: float) -> dict[str, Any]:
 
 
 def _builds(subject: TrainingSubject) -> str:
+    factory = OPTIMIZERS.load(subject.choice)
+    if not callable(factory) or (inspect.isclass(factory) and not issubclass(factory, Optimizer)):
+        what = getattr(factory, "__name__", repr(factory))
+        raise Misbehaviour(f"{what} is not a torch.optim.Optimizer; derive it from that class")
     recipe = subject.recipes[0]
     recipe.validate()
     optimizer = build_optimizer(recipe, _built_module(recipe))
@@ -114,7 +136,13 @@ def _count_tensors(state: Any) -> int:
 def _takes_groups(subject: TrainingSubject) -> str:
     """A group of its own for the output layer, at a tenth of the rate: it must move less far."""
     recipe = subject.recipe
-    plain = _moved(Recipe.of({**recipe.to_dict(), "parameters": [{"match": _GROUP}]}))
+    grouped = Recipe.of({**recipe.to_dict(), "parameters": [{"match": _GROUP}]})
+    try:
+        plain = _moved(grouped)
+    except UserError as error:
+        if subject.batch == "full":  # one direction for all parameters together, so one group, as in torch's LBFGS
+            raise NotOffered(one_line(error)) from error
+        raise
     has_rate = len(subject.recipes) > 1
     if not has_rate:
         return "takes two groups (no argument 'lr', so none for a group)"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 import torch
@@ -110,6 +111,7 @@ def train(
     make: Callable[[Recipe], L.LightningModule],
     recipe: Recipe,
     data: Callable[[], Digits] = Digits,
+    batch: int | Literal["full"] = BATCH,
     stop_after: int | None = None,
     resume_from: Path | None = None,
     callbacks: Sequence[L.Callback] = (),
@@ -118,15 +120,16 @@ def train(
 
     Args:
         make: Makes the LightningModule, with its net as ``net``.
-        recipe: Without a batch, which is :data:`BATCH`.
+        recipe: Without a batch.
         data: Makes the DataModule.
+        batch: Samples a step.
         stop_after: End after so many epochs.
         resume_from: A checkpoint, loaded with ``weights_only=True``.
         callbacks: Given to the Trainer.
     """
     seed_everything(SEED)
     datamodule = data()
-    datamodule.batch_size = BATCH
+    datamodule.batch_size = batch
     probe = _LossProbe(*datamodule.split("train"))
     seed_everything(SEED)
     module = make(recipe)

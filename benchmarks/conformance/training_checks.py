@@ -9,14 +9,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from trainoff.benchmarks.conformance.findings import Check, Misbehaviour, one_line
-from trainoff.benchmarks.conformance.training import EPOCHS, HALF, Outcome, train
+from trainoff.benchmarks.conformance.training import BATCH, EPOCHS, HALF, Outcome, train
 from trainoff.datamodules.scikit_learn import Digits
 from trainoff.modules.classifier import Classifier
 from trainoff.modules.recipe import Recipe
@@ -31,12 +31,14 @@ class TrainingSubject:
         recipes: To be tried in this order until one trains: a library's default learning rate often does not.
         net: Normalised.
         data: Makes the DataModule.
+        batch: Samples a step.
     """
 
     choice: dict[str, Any]
     recipes: Sequence[Recipe]
     net: dict[str, Any]
     data: Callable[[], Digits] = Digits
+    batch: int | Literal["full"] = BATCH
 
     def make(self, recipe: Recipe) -> L.LightningModule:
         """The LightningModule by a recipe, its net not yet built."""
@@ -44,7 +46,7 @@ class TrainingSubject:
 
     def train(self, recipe: Recipe, **options: Any) -> Outcome:
         """Train once; see :func:`trainoff.benchmarks.conformance.training.train`."""
-        return train(self.make, recipe, self.data, **options)
+        return train(self.make, recipe, self.data, self.batch, **options)
 
     @functools.cached_property
     def tried(self) -> list[tuple[Recipe, Outcome]]:

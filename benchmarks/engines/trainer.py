@@ -7,12 +7,13 @@ import dataclasses
 import io
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from trainoff.benchmarks.engines.evaluation import evaluate, refuse_missing_test
@@ -58,10 +59,18 @@ class Surroundings:
 
 
 class _Training:
-    """One trial's objects, so that a failed one still leaves what it measured."""
+    """One trial's objects, so that a failed one still leaves what it measured.
 
-    def __init__(self, trial: Trial) -> None:
+    Args:
+        trial: What is trained.
+        accelerator: Lightning's name.
+        last: Callbacks that come after the meters.
+    """
+
+    def __init__(self, trial: Trial, accelerator: str = "auto", last: Sequence[L.Callback] = ()) -> None:
         self.trial = trial
+        self.accelerator = accelerator
+        self.last = last
         self.started = time.perf_counter()
         self.clock = TimeMeter(trial.task.budget.seconds)
         self.curves = CurveMeter(trial.task, self.clock)
@@ -75,27 +84,31 @@ class _Training:
 
     def run(self) -> None:
         """Train, then evaluate the best and the last state."""
-        trial = self.trial
-        recipe = Recipe.of(trial.setting)
-        seed_everything(trial.seed)
-        datamodule = build_datamodule(trial.task.data)
+        seed_everything(self.trial.seed)
+        datamodule = build_datamodule(self.trial.task.data)
+        trainer, module = self.prepare(datamodule)
+        reset_peak(trainer.strategy.root_device)
+        trainer.fit(module, datamodule=datamodule)
+        if hasattr(datamodule, "order_digest"):
+            self.order_digest = datamodule.order_digest()
+        self._evaluate(datamodule)
+
+    def prepare(self, datamodule: L.LightningDataModule) -> tuple[L.Trainer, L.LightningModule]:
+        """Make what trains, and what is trained."""
+        recipe = Recipe.of(self.trial.setting)
         # A foreign module draws its weights where it is built: from a seed of their own.
-        seed_everything(derive_seed(trial.seed, "weights"))
-        self.module = build_module(trial.task.module, recipe)
-        seed_everything(trial.seed)
+        seed_everything(derive_seed(self.trial.seed, "weights"))
+        self.module = build_module(self.trial.task.module, recipe)
+        seed_everything(self.trial.seed)
         refuse_missing_test(self.module, datamodule)
         self.trainer = self._make_trainer(recipe)
         if self.trainer.world_size > 1:
             raise UserError(
                 f"asks for {self.trainer.world_size} devices; a suite's trial trains on one. "
                 "recipe.apply(module) in a Trainer of your own takes any number",
-                f"recipe {trial.recipe}: strategy",
+                "strategy",
             )
-        reset_peak(self.trainer.strategy.root_device)
-        self.trainer.fit(self.module, datamodule=datamodule)
-        if hasattr(datamodule, "order_digest"):
-            self.order_digest = datamodule.order_digest()
-        self._evaluate(datamodule)
+        return self.trainer, self.module
 
     def _make_trainer(self, recipe: Recipe) -> L.Trainer:
         budget = self.trial.task.budget
@@ -112,7 +125,8 @@ class _Training:
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            callbacks=[MeterGroup(meters)],
+            accelerator=self.accelerator,
+            callbacks=[MeterGroup(meters), *self.last],
             **arguments,
         )
 
@@ -195,6 +209,23 @@ def train(trial: Trial, surroundings: Surroundings) -> Record:
         stability=Stability(training.guard.last_finite_step, count_spikes(curves.train_loss)),
         curves=curves,
     )
+
+
+def begin(trial: Trial, datamodule: L.LightningDataModule, end: L.Callback) -> None:
+    """Go a trial's way on the CPU, as far as one process can, until a callback ends it by an exception.
+
+    Args:
+        trial: What would be trained.
+        datamodule: The task's.
+        end: Comes after the meters, before the recipe's callbacks.
+
+    Raises:
+        UserError: For a mistake that the user can mend; and whatever else is raised on the way.
+    """
+    with quiet():
+        trainer, module = _Training(trial, "cpu", [end]).prepare(datamodule)
+        if isinstance(trainer.strategy, SingleDeviceStrategy):  # any other would open connections between processes
+            trainer.fit(module, datamodule=datamodule)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainoff.benchmarks.meters.time import TimeMeter
 from trainoff.benchmarks.record import Curves, Scores
 from trainoff.benchmarks.trial import Task
-from trainoff.errors import UserError
+from trainoff.errors import UserError, closest
 from trainoff.modules.loss_sum import LossSum
 
 _PREFIXES = {"val": ("val", "valid", "validation"), "test": ("test",)}
@@ -38,19 +38,22 @@ def check_logged(logged: Mapping[str, Any], split: Literal["val", "test"], task:
         return
     names = ", ".join(sorted(logged)) or "nothing"
     kind = "validation" if split == "val" else "test"
-    raise UserError(
-        f"{type(module).__name__} logs no {kind} metric '{task.metric}'; it logs {names}", f"task {task.name}: metric"
-    )
+    near = closest(_short(task.metric), [_short(name, split) for name in logged])
+    raise UserError(f"{type(module).__name__} logs no {kind} metric '{task.metric}'; it logs {names}{near}", "metric")
 
 
 def _find_key(logged: Mapping[str, Any], split: Literal["val", "test"], name: str) -> str | None:
-    short = name
-    for prefix in _PREFIXES["val"]:
-        short = short.removeprefix(f"{prefix}/").removeprefix(f"{prefix}_")
+    short = _short(name)
     candidates = [f"{prefix}{mark}{short}" for prefix in _PREFIXES[split] for mark in "/_"]
     if short != "loss":  # a bare "loss" is as likely the training's
         candidates.append(short)
     return next((key for key in candidates if key in logged), None)
+
+
+def _short(name: str, split: Literal["val", "test"] = "val") -> str:
+    for prefix in _PREFIXES[split]:
+        name = name.removeprefix(f"{prefix}/").removeprefix(f"{prefix}_")
+    return name
 
 
 def finite(value: Any) -> float | None:

@@ -51,9 +51,9 @@ def test_a_batch_larger_than_the_data_is_refused():
     data.setup()
     size = train_size(data)
     assert size == len(data.split("train")[0])
-    check_batch(size, 1, size, "recipe")
-    check_batch("full", 3, size, "recipe")
+    check_batch(size, 1, size)
+    check_batch("full", 3, size)
     with pytest.raises(UserError, match=f"a batch of {size + 1} samples; the training split has {size}"):
-        check_batch(size + 1, 1, size, "recipe")
+        check_batch(size + 1, 1, size)
     with pytest.raises(UserError, match="microbatches"):
-        check_batch("full", size + 1, size, "recipe")
+        check_batch("full", size + 1, size)

@@ -313,7 +313,7 @@ MISTAKES = [
         "schedule: cosin",
         "s.yaml:10: recipes.a.schedule: no schedule is called 'cosin'; did you mean cosine or cosine_restarts?",
     ),
-    (LR, "regularizers: l2", "s.yaml:10: recipes.a.regularizers: is a list; write [...], not a text"),
+    (LR, "regularizers: l2", "s.yaml:10: recipes.a.regularizers: is a list, not a text; write [l2] or"),
     (
         LR,
         "regularizers: [l2, l22]",

@@ -16,7 +16,10 @@ def command(arguments: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
         for finding in findings:
-            print(f"{'ok    ' if finding.ok else 'FAILED'}  {finding.name}: {finding.detail}")
-        failed = sum(not finding.ok for finding in findings)
-        print(f"{arguments.target}: {len(findings) - failed} of {len(findings)} checks passed")
+            state = "FAILED" if not finding.ok else "ok" if finding.offered else "-"
+            print(f"{state:6}  {finding.name}: {finding.detail}")
+        asked = [finding for finding in findings if finding.offered]
+        rest = f", {len(findings) - len(asked)} not offered" if len(asked) < len(findings) else ""
+        passed = sum(finding.ok for finding in asked)
+        print(f"{arguments.target}: {passed} of {len(asked)} checks passed{rest}")
     return int(any(not finding.ok for finding in findings))

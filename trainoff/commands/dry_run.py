@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trainoff.benchmarks.plan import Pair, Rerun, count_reasons, make_pairs, take_stock
+from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, take_stock
 from trainoff.benchmarks.runner import count_trials, default_workers
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite
@@ -33,8 +33,8 @@ class PlannedPair:
 
 def describe(suite: Suite, folder: Path, rerun: Rerun, workers: int | None = None, as_json: bool = False) -> None:
     """Print the trials of each recipe, and how many of them the folder has. Nothing is written or moved."""
-    pairs = make_pairs(suite)
     records, problems = RunFolder(folder).read_all() if folder.is_dir() else ({}, [])
+    pairs = checked_pairs(suite, records, rerun)
     aside = take_stock(suite, pairs, records, rerun)
     planned = [_plan(pair, folder) for pair in pairs]
     total = count_trials(suite)

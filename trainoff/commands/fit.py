@@ -20,6 +20,7 @@ from trainoff.registry import Entry, Registry
 _NOT_A_REASON = re.compile(
     r"(Does not validate|Subtypes:|Errors:|Expected (a|an|one of) |Given value|Parser key|Problem with given class)"
 )
+_EXAMPLE = "for example: trainoff fit --model classifier --data digits --trainer.max_epochs 3"
 
 
 class RecipeCLI(LightningCLI):
@@ -108,6 +109,10 @@ def _class_path(value: str, registry: Registry[Any]) -> str:
 
 def _reason(error: Exception) -> str:
     """The line of a nested message that says what is wrong."""
+    missing = re.search(r"arguments are required: (.+)", str(error))
+    if missing:
+        names = [f"--{name.removeprefix('fit.')}" for name in reversed(missing[1].split(", "))]
+        return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} missing; {_EXAMPLE}"
     lines = [line.strip().removeprefix("- ") for line in str(error).splitlines() if line.strip()]
     reasons = [line for line in lines if not _NOT_A_REASON.match(line)]
     if reasons:
