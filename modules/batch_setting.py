@@ -53,6 +53,18 @@ def check_batch_of_module(recipe: Recipe, trainer: L.Trainer, module: L.Lightnin
         _refuse_larger(recipe, train_size(module))
 
 
+def resume_loaders(trainer: L.Trainer) -> None:
+    """Let the loaders go on where the checkpoint left them within an epoch.
+
+    Lightning does so when it makes them, but a recipe has them made earlier, to know the number of steps, when the
+    checkpoint's loops are not yet restored.
+    """
+    loop = trainer.fit_loop
+    if loop.restarting and loop._combined_loader_states_to_load and loop._data_fetcher is not None:
+        loop._load_combined_loader_states()
+        iter(loop._data_fetcher)  # some loaders look at their state only when an iterator is made
+
+
 def _source(trainer: L.Trainer, module: L.LightningModule) -> Any:
     source = getattr(trainer, "datamodule", None)
     return module if source is None and is_overridden("train_dataloader", module) else source

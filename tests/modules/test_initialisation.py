@@ -6,7 +6,7 @@ import lightning as L
 import pytest
 import torch
 from torch import nn
-from users_project import UsersModule
+from users_project import UsersData, UsersModule, make_trainer, parameters_of
 
 from trainoff.modules import Recipe
 from trainoff.modules.initialisation_functions import initialise
@@ -76,3 +76,34 @@ def test_the_global_generator_is_left_as_it_was():
 def test_a_foreign_module_is_initialised_when_the_recipe_is_applied():
     module = Recipe("sgd", initialisation="kaiming").apply(UsersModule(hidden=32))
     assert all(torch.equal(layer.bias, torch.zeros_like(layer.bias)) for layer in (module.net[0], module.net[2]))
+
+
+class Late(UsersModule):
+    """Builds its net when the Trainer starts."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = None
+
+    def configure_model(self):
+        if self.net is None:
+            self.net = UsersModule().net
+
+
+def test_a_net_built_in_configure_model_is_initialised_once_and_before_training():
+    """To the weights of one that was there when the recipe was applied; what follows a training leaves them."""
+    made = []
+    for kind in (UsersModule, Late):
+        L.seed_everything(5, verbose=False)
+        module = Recipe({"name": "sgd", "lr": 0.0}, initialisation="kaiming").apply(kind())
+        make_trainer().fit(module, datamodule=UsersData())
+        made.append(parameters_of(module))
+    assert torch.equal(*made)
+    assert torch.equal(module.net[0].bias, torch.zeros(16))
+    module = Recipe({"name": "sgd", "lr": 0.5}, initialisation="kaiming").apply(Late())
+    trainer = make_trainer()
+    trainer.fit(module, datamodule=UsersData())
+    trained = parameters_of(module)
+    assert not torch.equal(trained, made[1])
+    trainer.test(module, datamodule=UsersData(), verbose=False)
+    assert torch.equal(parameters_of(module), trained)
