@@ -118,8 +118,8 @@ def test_numpys_numbers_in_python_are_the_numbers_that_a_file_holds(load):
     data["tasks"]["t"]["target"] = np.float64(0.9)
     data["recipes"]["a"]["batch"] = np.int32(32)
     rates = np.array([0.1, 0.2])
-    for given in (rates, list(rates)):
-        data["recipes"]["a"]["optimizer"]["lr"] = {"tune": given}
+    for values in (rates, list(rates)):
+        data["recipes"]["a"]["optimizer"]["lr"] = {"tune": values}
         suite = parse_suite(data, place)
         assert repr(suite) == repr(parse_suite(plain(), place))
         assert load(dump_yaml(suite.data)) == suite

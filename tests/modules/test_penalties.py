@@ -138,7 +138,7 @@ def test_a_fused_form_that_was_asked_for_is_refused_under_16_mixed(optimizer, cl
 
 
 def test_clipping_under_16_mixed_reads_unscaled_gradients(flat):
-    """A plain step with a bound that nothing reaches, and one bounded to 0.01: of scaled ones nothing would be left."""
+    """A step with a bound that nothing reaches, and one bounded to 0.01: of scaled ones nothing would be left."""
     steps = {}
     for bound in (1e3, 0.01):
         L.seed_everything(1, verbose=False)
