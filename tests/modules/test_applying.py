@@ -104,6 +104,29 @@ def test_own_callbacks_put_on_the_instance_are_kept():
         assert calls == ["called"]
 
 
+def own_net(module):
+    if module.net is None:
+        module.net = torch.nn.Linear(6, 3)
+
+
+class OtherNet(UsersModule):
+    def configure_model(self):
+        raise AssertionError("the user has replaced it")
+
+
+@pytest.mark.parametrize("make", [UsersModule, OtherNet])
+def test_a_configure_model_put_on_the_instance_is_kept(make):
+    """Also when a recipe is applied twice; what the recipe does to the net comes after it."""
+    module = make()
+    module.net = None
+    module.configure_model = functools.partial(own_net, module)
+    for _ in range(2):
+        recipe = Recipe("sgd", initialisation="kaiming", parameters=[{"match": "net.bias", "freeze": True}])
+        recipe.apply(module)
+    make_trainer().fit(module, datamodule=UsersData())
+    assert torch.equal(module.net.bias, torch.zeros(3))
+
+
 def test_callbacks_are_the_same_objects_at_every_call():
     """Built anew, averaged weights and other state would be gone at test."""
     module = Recipe("sgd", regularizers=["l2"]).apply(UsersModule())

@@ -176,6 +176,19 @@ def test_early_stopping_finds_either_spelling(logged, monitor):
     assert trainer.current_epoch == 3
 
 
+def test_early_stopping_waits_for_the_first_validation():
+    """Every second epoch: one that improves on nothing, then two that do not improve."""
+
+    class Flat(UsersModule):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", 1.0)
+
+    trainer = make_trainer(max_epochs=50, check_val_every_n_epoch=2)
+    recipe = Recipe("sgd", regularizers=[{"name": "early_stopping", "patience": 2}])
+    trainer.fit(recipe.apply(Flat()), datamodule=UsersData())
+    assert trainer.current_epoch == 6
+
+
 def test_early_stopping_on_what_is_not_logged_says_what_is():
     recipe = Recipe("sgd", regularizers=[{"name": "early_stopping", "monitor": "val/lss"}])
     with pytest.raises(UserError, match=r"no 'val/lss' is logged; did you mean val_loss") as caught:
