@@ -166,8 +166,10 @@ class _Run:
 
     def _preload(self) -> tuple[str, ...]:
         """The library of optimizers takes seconds to import: once for all workers, where it is used at all."""
-        names = {setting.fields["optimizer"].get("name") for r in self.suite.recipes for setting in r.settings}
-        used = any(OPTIMIZERS[name].target.startswith("pytorch_optimizer") for name in names - {None})
+        fields = [setting.fields for recipe in self.suite.recipes for setting in recipe.settings]
+        # A regularizer may be an optimizer around the recipe's.
+        names = {choice.get("name") for each in fields for choice in (each["optimizer"], *each["regularizers"])}
+        used = any(OPTIMIZERS[name].target.startswith("pytorch_optimizer") for name in names if name in OPTIMIZERS)
         return (*PRELOAD, "pytorch_optimizer") if used else PRELOAD
 
     def _take_stock(self) -> None:

@@ -20,6 +20,8 @@ _CHOICES = ("optimizer", "schedule", "initialisation", "strategy")
 
 def plain_data(value: Any, path: Path, where: Where) -> Any:
     """The same as YAML would hold it, with lists for tuples, so that a record read back says the same."""
+    if type(value).__module__ == "numpy":  # the numbers of `np.logspace`
+        return plain_data(value.tolist(), path, where)
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

@@ -136,12 +136,13 @@ class TensorBatches:
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        """How far the epoch is; Lightning keeps it in checkpoints."""
-        return {"epoch": self.epoch, "yielded": self._yielded}
+        """How far the epoch is, and whose order it has; Lightning keeps it in checkpoints."""
+        return {"epoch": self.epoch, "yielded": self._yielded, "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next iteration go on there, where it is of the same epoch."""
+        """Let the next iteration go on there, where it is of the same epoch, in the order that it had."""
         self._resumed = dict(state_dict)
+        self.seed = state_dict.get("seed", self.seed)
 
     def __len__(self) -> int:
         """The number of tuples that an epoch yields on this rank, micro-batches counted singly."""

@@ -47,10 +47,12 @@ def apply_recipe(recipe: Recipe, module: L.LightningModule) -> None:
     if not module.automatic_optimization:
         raise UserError(f"{type(module).__name__} optimizes by hand; a recipe acts in automatic optimization only")
     keep_own_hook(module, "configure_callbacks", configure_callbacks)
+    keep_own_hook(module, "configure_model", configure_model)
     take_recipe(recipe, module)
     module.configure_optimizers = functools.partial(configure_optimizers, module)  # type: ignore[method-assign]
     module.configure_callbacks = functools.partial(configure_callbacks, module)  # type: ignore[method-assign]
-    if type(module).configure_model is L.LightningModule.configure_model:
+    on_instance = "own_configure_model" in vars(module)
+    if not on_instance and type(module).configure_model is L.LightningModule.configure_model:
         prepare(module)
     else:  # there may be no net yet
         module.configure_model = functools.partial(configure_model, module)  # type: ignore[method-assign]
@@ -94,8 +96,12 @@ def keep_own_hook(module: L.LightningModule, name: str, ours: Callable[..., Any]
 
 
 def configure_model(module: L.LightningModule) -> None:
-    """Lightning's hook, before a strategy wraps the module: the class's own, then what the recipe does to the net."""
-    type(module).configure_model(module)
+    """Lightning's hook, before a strategy wraps the module: the module's own, then what the recipe does to the net."""
+    on_instance = vars(module).get("own_configure_model")
+    if on_instance is None:
+        type(module).configure_model(module)
+    else:
+        on_instance()
     prepare(module)
 
 
@@ -123,7 +129,10 @@ def configure_optimizers(module: L.LightningModule) -> Any:
     total_steps = trainer.estimated_stepping_batches
     optimizer = build_optimizer(recipe, module, str(trainer.precision), total_steps)
     epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
-    scheduler = lightning_scheduler(cast("Choice", recipe.schedule), optimizer, total_steps, epochs)
+    is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+    scheduler = lightning_scheduler(cast("Choice", recipe.schedule), optimizer, total_steps, epochs, is_trial)
+    if scheduler is not None and "monitor" in scheduler:  # it has news only where there was a validation
+        scheduler["frequency"] = trainer.check_val_every_n_epoch or 1
     return optimizer if scheduler is None else {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 

@@ -88,7 +88,11 @@ def build_schedule(choice: Mapping[str, Any], total: int) -> StepFactor:
 
 
 def lightning_scheduler(
-    choice: Mapping[str, Any], optimizer: torch.optim.Optimizer, total_steps: float, total_epochs: int | None
+    choice: Mapping[str, Any],
+    optimizer: torch.optim.Optimizer,
+    total_steps: float,
+    total_epochs: int | None,
+    is_trial: bool = False,
 ) -> dict[str, Any] | None:
     """The ``lr_scheduler`` part of what ``configure_optimizers`` returns; ``None`` for a constant rate.
 
@@ -97,6 +101,7 @@ def lightning_scheduler(
         optimizer: Whose rate it sets.
         total_steps: Optimizer steps of the training; infinite where the budget does not say.
         total_epochs: Epochs of the training, where the budget says.
+        is_trial: A few steps to see that all works; a warm-up may then be longer than them.
 
     Raises:
         UserError: Where the schedule needs an end that the budget does not give.
@@ -117,6 +122,6 @@ def lightning_scheduler(
     if not math.isfinite(total) and needs_total:
         raise UserError(f"needs an end: give the Trainer max_epochs or max_steps (interval: {interval})", "schedule")
     factor = build_schedule(choice, int(total) if math.isfinite(total) else 0)
-    if math.isfinite(total) and factor.warmup >= total:
+    if math.isfinite(total) and factor.warmup >= total and not is_trial:
         raise UserError(f"{factor.warmup} {interval}s, of {int(total)} in the whole training", "schedule.warmup")
     return {"scheduler": RecipeLR(optimizer, factor), "interval": interval}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import lightning as L
 
 from trainoff.errors import UserError
-from trainoff.modules.batch_setting import set_batch
+from trainoff.modules.batch_setting import check_batch_of_module, resume_loaders, set_batch
 from trainoff.modules.logged_names import resolve_monitors
 from trainoff.modules.optimizer_building import check_supported, chosen_optimizer, optimizer_entry
 from trainoff.modules.regularizers.base import RecipeCallback
@@ -32,6 +32,18 @@ class RecipeChecks(RecipeCallback):
         recipe = cast("Recipe", pl_module.recipe)
         check_trainer(recipe, trainer)
         set_batch(recipe, trainer, pl_module)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check what is known only after the module's own ``setup``.
+
+        Raises:
+            UserError: Where the batch is larger than the data.
+        """
+        check_batch_of_module(cast("Recipe", pl_module.recipe), trainer, pl_module)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go on within an epoch; the first hook after Lightning has restored how far the training is."""
+        resume_loaders(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find the values that schedules read, before Lightning looks for them by name.

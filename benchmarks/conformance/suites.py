@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from trainoff.benchmarks.conformance.findings import Check, Finding, Misbehaviou
 from trainoff.benchmarks.engines.evaluation import evaluate, refuse_missing_test
 from trainoff.benchmarks.plan import make_pairs
 from trainoff.benchmarks.randomness import seed_everything
+from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.runner import count_trials
 from trainoff.benchmarks.suite import Suite, SuiteRecipe, load_suite
 from trainoff.benchmarks.suite_registry import SUITES
@@ -31,11 +31,6 @@ class _Subject:
     def suite(self) -> Suite:
         """Parsed."""
         return load_suite(self.target)
-
-    @property
-    def pairs(self) -> Iterator[tuple[Task, SuiteRecipe]]:
-        """Each recipe with each task."""
-        return ((task, recipe) for task in self.suite.tasks for recipe in self.suite.recipes)
 
 
 def findings(target: str) -> list[Finding]:
@@ -77,12 +72,16 @@ def _loads_its_data(subject: _Subject) -> str:
 
 
 def _applies_its_recipes(subject: _Subject) -> str:
-    """Each setting's module is made, and each recipe makes one step with its first setting."""
+    """Each setting is begun, up to its first batch, and each recipe makes one step with its first setting."""
     problems, count = [], 0
-    for task, recipe in subject.pairs:
+    for pair in make_pairs(subject.suite):
+        task, recipe = pair.task, pair.recipe
         try:
-            for setting in recipe.settings[1:]:
-                build_module(task.module, Recipe.of(setting.fields))
+            datamodule = build_datamodule(task.data)
+            datamodule.prepare_data()
+            datamodule.setup("fit")
+            for trial in pair.to_begin():
+                rehearse(trial, datamodule)
             _one_step(task, recipe)
         except Exception as error:  # told for each recipe by its name
             problems.append(f"{recipe.name} on {task.name}: {one_line(error)}")

@@ -53,12 +53,14 @@ class EarlyStopping(Regularizer, LightningEarlyStopping):  # type: ignore[misc]
     # confined to the own module, as every hook of a recipe's callback is.
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check after validation, where the training epoch's end is not the place."""
-        self._find_monitor(trainer)
+        if not self._check_on_train_epoch_end:
+            self._find_monitor(trainer)
         LightningEarlyStopping.on_validation_end(self, trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check at the end of a training epoch."""
-        self._find_monitor(trainer)
+        if self._check_on_train_epoch_end:  # else there may have been no validation yet
+            self._find_monitor(trainer)
         LightningEarlyStopping.on_train_epoch_end(self, trainer, pl_module)
 
     def _find_monitor(self, trainer: L.Trainer) -> None:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,6 +110,19 @@ def test_every_key_reaches_the_suite(load):
 
 def test_a_suite_means_the_same_from_yaml_and_from_python(load):
     assert load(dump_yaml(plain())) == parse_suite(plain(), place)
+
+
+def test_numpys_numbers_in_python_are_the_numbers_that_a_file_holds(load):
+    data = plain()
+    data["seeds"] = {"tune": np.int64(1), "final": np.int64(2)}
+    data["tasks"]["t"]["target"] = np.float64(0.9)
+    data["recipes"]["a"]["batch"] = np.int32(32)
+    rates = np.array([0.1, 0.2])
+    for values in (rates, list(rates)):
+        data["recipes"]["a"]["optimizer"]["lr"] = {"tune": values}
+        suite = parse_suite(data, place)
+        assert repr(suite) == repr(parse_suite(plain(), place))
+        assert load(dump_yaml(suite.data)) == suite
 
 
 def test_tuples_in_python_are_the_lists_that_a_record_holds():

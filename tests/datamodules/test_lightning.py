@@ -5,8 +5,10 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from trainoff.datamodules import MNIST1D, Digits, TensorBatches
+from trainoff.modules import Classifier, Recipe
 
 
 class Recorder(L.LightningModule):
@@ -35,6 +37,15 @@ class Recorder(L.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class CountSamples(L.Callback):
+    """How many have been trained on."""
+
+    samples = 0
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.samples += len(batch[1])
 
 
 def trainer(**arguments) -> L.Trainer:
@@ -90,6 +101,42 @@ def test_a_resumed_epoch_has_the_order_it_would_have_had(tmp_path):
     trainer(max_epochs=3).fit(resumed, Digits(), ckpt_path=tmp_path / "one.ckpt")
     assert torch.equal(torch.cat(resumed.batches), torch.cat(straight.batches[9:]))
     assert torch.equal(resumed.layer.weight, straight.layer.weight)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("step", [4, 12])
+def test_a_training_resumed_within_an_epoch_ends_where_an_uninterrupted_one_does(step, parts, tmp_path):
+    """An epoch has 9 steps: within the first one, and within the second; a step is 3 parts."""
+
+    def run(*callbacks, checkpointing=False, **fit):
+        L.seed_everything(8, verbose=False)
+        recipe = Recipe({"name": "adamw", "lr": 1e-2}, "cosine", ["l2", "ema"], microbatches=parts)
+        net = Classifier({"name": "mlp", "hidden": [8]}, recipe)
+        arguments = {"callbacks": list(callbacks), "enable_checkpointing": checkpointing}
+        runner = trainer(max_epochs=3, **arguments, **recipe.trainer_arguments())
+        runner.fit(net, Digits(), **fit)
+        return net, runner
+
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=4, save_top_k=-1)
+    straight, _ = run(keep, checkpointing=True)
+    count = CountSamples()
+    resumed, runner = run(count, ckpt_path=tmp_path / f"step={step}.ckpt", weights_only=True)
+    assert runner.global_step == 27
+    assert count.samples == 3 * 1079 - (4 * 128 if step == 4 else 1079 + 3 * 128)
+    for (name, first), second in zip(straight.net.named_parameters(), resumed.net.parameters(), strict=True):
+        assert torch.equal(first, second), name
+
+
+def test_a_resumed_epoch_goes_on_with_the_samples_that_are_left_whatever_the_seed_now(tmp_path):
+    """A user who sets no seed has another one in the next process."""
+    torch.manual_seed(3)
+    straight = Recorder()
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=13, save_top_k=-1)
+    trainer(max_epochs=3, callbacks=[keep], enable_checkpointing=True).fit(straight, Digits())
+    torch.manual_seed(4)
+    resumed = Recorder()
+    trainer(max_epochs=3).fit(resumed, Digits(), ckpt_path=tmp_path / "step=13.ckpt", weights_only=True)
+    assert torch.equal(torch.cat(resumed.batches), torch.cat(straight.batches[13:]))
 
 
 def test_the_order_is_the_same_whatever_the_module_draws():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import multiprocessing
 import pickle
 
@@ -10,8 +11,10 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch.utils.data import DataLoader, IterableDataset
 from users_project import UsersData, UsersModule, make_trainer, train_and_tell
 
+from trainoff.datamodules import Wine
 from trainoff.errors import UserError
 from trainoff.modules import Classifier, Recipe
 from trainoff.modules.regularizers import L2
@@ -34,6 +37,37 @@ def test_applying_again_replaces():
     assert [type(c).__name__ for c in trainer.callbacks if type(c).__name__ in ("L1", "L2")] == ["L2"]
 
 
+@pytest.mark.parametrize("kind", ["foreign", "ours"])
+def test_a_second_recipe_undoes_what_the_first_did_to_the_net(kind):
+    """Dropout rates and frozen parameters; what the user froze stays."""
+    rates = []
+
+    class Watch(UsersModule if kind == "foreign" else Classifier):
+        def training_step(self, batch, batch_idx):
+            rates.append(self.net[1].p)
+            return super().training_step(batch, batch_idx)
+
+    net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.1), torch.nn.Linear(8, 3))
+    net[0].bias.requires_grad_(False)
+    module = Watch() if kind == "foreign" else Watch(net)
+    module.net = net
+    first = Recipe(
+        {"name": "sgd", "lr": 0.3},
+        regularizers=[{"name": "dropout", "p": 0.4}],
+        parameters=[{"match": "net.0.*", "freeze": True}],
+    )
+    for recipe, rate, still in (
+        (first, 0.4, {"0.weight", "0.bias"}),
+        (Recipe({"name": "sgd", "lr": 0.3}), 0.1, {"0.bias"}),
+    ):
+        recipe.apply(module)
+        before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+        rates.clear()
+        make_trainer().fit(module, datamodule=UsersData())
+        assert set(rates) == {rate}
+        assert {name for name, parameter in net.named_parameters() if torch.equal(parameter, before[name])} == still
+
+
 class OwnCallback(Callback):
     """A callback that the user's module brings."""
 
@@ -49,6 +83,48 @@ def test_the_modules_own_callbacks_are_kept():
     trainer.fit(module, datamodule=UsersData())
     kinds = [type(callback).__name__ for callback in trainer.callbacks]
     assert kinds.index("OwnCallback") < kinds.index("L2")
+
+
+def own_callbacks(calls):
+    calls.append("called")
+    return OwnCallback()
+
+
+def test_own_callbacks_put_on_the_instance_are_kept():
+    """Also when a recipe is applied twice, and in place of the class's, which the user has replaced."""
+    module, calls = WithCallbacks(), []
+    module.configure_callbacks = functools.partial(own_callbacks, calls)
+    for regularizer, expected in (("l1", ["OwnCallback", "L1"]), ("l2", ["OwnCallback", "L2"])):
+        Recipe("sgd", regularizers=[regularizer]).apply(module)
+        calls.clear()
+        trainer = make_trainer()
+        trainer.fit(module, datamodule=UsersData())
+        kinds = [type(callback).__name__ for callback in trainer.callbacks]
+        assert [kind for kind in kinds if kind in ("OwnCallback", "L1", "L2")] == expected
+        assert calls == ["called"]
+
+
+def own_net(module):
+    if module.net is None:
+        module.net = torch.nn.Linear(6, 3)
+
+
+class OtherNet(UsersModule):
+    def configure_model(self):
+        raise AssertionError("the user has replaced it")
+
+
+@pytest.mark.parametrize("make", [UsersModule, OtherNet])
+def test_a_configure_model_put_on_the_instance_is_kept(make):
+    """Also when a recipe is applied twice; what the recipe does to the net comes after it."""
+    module = make()
+    module.net = None
+    module.configure_model = functools.partial(own_net, module)
+    for _ in range(2):
+        recipe = Recipe("sgd", initialisation="kaiming", parameters=[{"match": "net.bias", "freeze": True}])
+        recipe.apply(module)
+    make_trainer().fit(module, datamodule=UsersData())
+    assert torch.equal(module.net.bias, torch.zeros(3))
 
 
 def test_callbacks_are_the_same_objects_at_every_call():
@@ -115,6 +191,9 @@ def test_a_users_callback_that_lightning_would_drop_is_an_error():
         (Recipe(precision="bf16-mixed"), {}, "bf16-mixed, the Trainer's 32-true"),
         (Recipe(precision="16-mixed"), {"precision": "16-mixed"}, "needs an accelerator"),
         (Recipe(microbatches=2), {}, "the Trainer accumulates 1"),
+        (Recipe(batch=32), {"accumulate_grad_batches": 2}, "the recipe's are 1, the Trainer accumulates 2"),
+        (Recipe(microbatches=3), {"accumulate_grad_batches": 2}, "the recipe's are 3, the Trainer accumulates 2"),
+        (Recipe(batch=32, microbatches=4), {"accumulate_grad_batches": 2}, "the recipe's are 4, the Trainer accum"),
         (Recipe(strategy="ddp"), {}, "the recipe's is ddp"),
         (Recipe(strategy={"name": "auto", "devices": 2}), {}, "the recipe's are 2"),
         (Recipe("lbfgs", microbatches=2), {"accumulate_grad_batches": 2}, "cannot accumulate"),
@@ -122,8 +201,40 @@ def test_a_users_callback_that_lightning_would_drop_is_an_error():
     ],
 )
 def test_a_trainer_that_contradicts_the_recipe_stops_at_the_start(recipe, arguments, part):
-    with pytest.raises(UserError, match=part):
-        make_trainer(**arguments).fit(recipe.apply(UsersModule()), datamodule=UsersData())
+    module = recipe.apply(UsersModule())
+    with pytest.raises(UserError, match=part) as caught:
+        make_trainer(**arguments).fit(module, datamodule=UsersData())
+    assert "\n" not in str(caught.value)
+    assert module.trainer.global_step == 0
+
+
+class Unshuffled(UsersData):
+    def train_dataloader(self):
+        return DataLoader(self.train_set, batch_size=self.batch_size)
+
+
+@pytest.mark.parametrize(
+    ("fields", "samples"), [({"batch": 32, "microbatches": 2}, 32), ({}, 16)], ids=["the recipe's", "the user's"]
+)
+def test_a_trainer_that_accumulates_as_the_recipe_says_takes_the_whole_batch_in_a_step(fields, samples, flat):
+    """Against gradient descent in a plain loop. A recipe that says neither leaves both to the user: 2 · 8 samples."""
+    module, plain, data = UsersModule(), UsersModule(), Unshuffled(batch_size=8)
+    plain.load_state_dict(module.state_dict())
+    Recipe({"name": "sgd", "lr": 0.3}, **fields).apply(module)
+    make_trainer(accumulate_grad_batches=2).fit(module, datamodule=data)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.3)
+    for inputs, targets in zip(*(tensor.split(samples) for tensor in data.train_set.tensors), strict=True):
+        optimizer.zero_grad()
+        plain.loss(plain.net(inputs), targets).backward()
+        optimizer.step()
+    torch.testing.assert_close(flat(module), flat(plain), rtol=0, atol=1e-6)
+
+
+def test_parts_of_a_batch_that_the_recipe_does_not_say_are_refused_for_a_foreign_datamodule():
+    """It would go on giving batches of its own size, and a step would take several of them."""
+    recipe = Recipe("sgd", microbatches=2)
+    with pytest.raises(UserError, match="microbatches: UsersData cannot split its own batches; say batch too"):
+        make_trainer(**recipe.trainer_arguments()).fit(recipe.apply(UsersModule()), datamodule=UsersData())
 
 
 def test_batch_reaches_the_datamodule():
@@ -137,6 +248,102 @@ def test_batch_full_is_the_whole_training_set():
     trainer = make_trainer()
     trainer.fit(Recipe("sgd", batch="full").apply(UsersModule()), datamodule=UsersData(samples=96))
     assert trainer.global_step == 1
+
+
+@pytest.mark.parametrize(("make", "samples"), [(UsersData, 96), (Wine, 106)])
+def test_a_batch_larger_than_the_training_data_is_refused_and_one_as_large_is_taken(make, samples):
+    data = make()
+    data.setup("fit")
+    width = next(iter(data.train_dataloader()))[0].shape[1]
+    for batch in (samples, samples + 1):
+        module = Classifier(torch.nn.Linear(width, 3), Recipe("sgd", batch=batch))
+        trainer = make_trainer()
+        if batch == samples:
+            trainer.fit(module, datamodule=make())
+            assert trainer.global_step == 1
+            continue
+        with pytest.raises(UserError, match=f"batch: a batch of {batch} samples; the training split has {samples}"):
+            trainer.fit(module, datamodule=make())
+
+
+class Stream(IterableDataset):
+    """Samples without a number."""
+
+    def __iter__(self):
+        return iter(UsersData().train_set)
+
+
+class Streaming(UsersData):
+    def train_dataloader(self):
+        return DataLoader(Stream(), batch_size=self.batch_size)
+
+
+def test_full_is_refused_where_the_number_of_samples_is_not_known():
+    with pytest.raises(UserError, match="batch: the length of Streaming's training set is not known"):
+        make_trainer().fit(Recipe("sgd", batch="full").apply(UsersModule()), datamodule=Streaming())
+    trainer = make_trainer()
+    trainer.fit(Recipe("sgd", batch=24).apply(UsersModule()), datamodule=Streaming())
+    assert trainer.global_step == 4
+
+
+class OwnLoader(UsersModule):
+    """Makes its own batches, of the `batch_size` that it has itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.batch_size = 16
+        self.train_set = UsersData().train_set
+
+    def train_dataloader(self):
+        return DataLoader(self.train_set, batch_size=self.batch_size)
+
+
+class OwnSetup(OwnLoader):
+    """Has its samples only after its own `setup`, which comes after the callbacks'."""
+
+    def __init__(self):
+        super().__init__()
+        del self.train_set
+
+    def setup(self, stage):
+        self.train_set = UsersData().train_set
+
+
+@pytest.mark.parametrize("make", [OwnLoader, OwnSetup])
+def test_a_module_that_makes_its_own_batches_gets_the_recipes(make):
+    module, trainer = Recipe("sgd", batch=24).apply(make()), make_trainer()
+    trainer.fit(module)
+    assert (module.batch_size, trainer.global_step) == (24, 4)
+    trainer = make_trainer()
+    with pytest.raises(UserError, match="a batch of 97 samples; the training split has 96"):
+        trainer.fit(Recipe("sgd", batch=97).apply(make()))
+    assert trainer.global_step == 0
+
+
+def test_full_with_a_module_that_makes_its_own_batches():
+    trainer = make_trainer()
+    trainer.fit(Recipe("sgd", batch="full").apply(OwnLoader()))
+    assert trainer.global_step == 1
+    with pytest.raises(UserError, match="batch: the length of OwnSetup's training set is not known"):
+        make_trainer().fit(Recipe("sgd", batch="full").apply(OwnSetup()))
+
+
+class Sizeless(UsersData):
+    def __init__(self):
+        super().__init__()
+        del self.batch_size
+
+    def train_dataloader(self):
+        return DataLoader(self.train_set, batch_size=16)
+
+
+@pytest.mark.parametrize("batch", [24, "full"])
+def test_a_batch_size_on_the_module_alone_does_not_stand_for_the_datamodules(batch):
+    """Set there it would change nothing, without a word."""
+    module = UsersModule()
+    module.batch_size = 16
+    with pytest.raises(UserError, match=f"batch: the recipe asks for {batch}, but Sizeless has no batch_size"):
+        make_trainer().fit(Recipe("sgd", batch=batch).apply(module), datamodule=Sizeless())
 
 
 def test_a_batch_that_nobody_takes_is_said():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from users_project import make_trainer
+from users_project import UsersData, UsersModule, make_trainer
 
 from trainoff.datamodules import Diabetes, Digits
 from trainoff.errors import UserError
@@ -41,6 +42,27 @@ def test_a_checkpoint_holds_plain_data_only(tmp_path):
     _fit(Classifier({"name": "mlp", "hidden": [8]}, recipe=RECIPE), Digits()).save_checkpoint(tmp_path / "a.ckpt")
     content = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert content["hyper_parameters"]["recipe"] == RECIPE.to_dict()
+
+
+@pytest.mark.parametrize("kind", ["ours", "foreign"])
+def test_numpys_numbers_in_a_recipe_are_no_hindrance(kind, tmp_path):
+    """`np.logspace` gives the rates of a sweep; in a checkpoint they would not load with `weights_only=True`."""
+    recipe = Recipe(
+        {"name": "sgd", "lr": np.logspace(-3, -1, 3)[1], "momentum": np.float64(0.5)},
+        {"name": "step", "every": np.int64(2), "warmup": np.int64(1)},
+        [{"name": "l2", "coefficient": np.float64(1e-3)}],
+        batch=np.int64(32),
+        microbatches=np.int64(2),
+        parameters=[{"match": "*bias", "lr_scale": np.float64(0.5), "weight_decay": np.float64(0.25)}],
+    )
+    module = Classifier(nn.Linear(6, 3), recipe) if kind == "ours" else recipe.apply(UsersModule())
+    trainer = make_trainer(max_epochs=2, **recipe.trainer_arguments())
+    trainer.fit(module, datamodule=UsersData())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert content["optimizer_states"][0]["param_groups"][0]["momentum"] == 0.5
+    if kind == "ours":
+        assert Recipe(**content["hyper_parameters"]["recipe"]) == recipe
 
 
 def test_a_net_given_as_an_instance_must_be_given_again(tmp_path):

@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 from torch import nn
-from users_project import UsersModule
+from users_project import UsersData, UsersModule, make_trainer, parameters_of
 
 from trainoff.errors import UserError
 from trainoff.modules import Recipe
@@ -161,3 +161,34 @@ def test_fixup_starts_at_the_loss_of_a_guess_where_kaiming_starts_in_the_hundred
 def test_initialisations_of_residual_nets_refuse_others(name, net, message):
     with pytest.raises(UserError, match=message):
         initialise(net, {"name": name})
+
+
+class Late(UsersModule):
+    """Builds its net when the Trainer starts."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = None
+
+    def configure_model(self):
+        if self.net is None:
+            self.net = UsersModule().net
+
+
+def test_a_net_built_in_configure_model_is_initialised_once_and_before_training():
+    """To the weights of one that was there when the recipe was applied; what follows a training leaves them."""
+    made = []
+    for kind in (UsersModule, Late):
+        L.seed_everything(5, verbose=False)
+        module = Recipe({"name": "sgd", "lr": 0.0}, initialisation="kaiming").apply(kind())
+        make_trainer().fit(module, datamodule=UsersData())
+        made.append(parameters_of(module))
+    assert torch.equal(*made)
+    assert torch.equal(module.net[0].bias, torch.zeros(16))
+    module = Recipe({"name": "sgd", "lr": 0.5}, initialisation="kaiming").apply(Late())
+    trainer = make_trainer()
+    trainer.fit(module, datamodule=UsersData())
+    trained = parameters_of(module)
+    assert not torch.equal(trained, made[1])
+    trainer.test(module, datamodule=UsersData(), verbose=False)
+    assert torch.equal(parameters_of(module), trained)

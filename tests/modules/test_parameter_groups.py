@@ -51,6 +51,28 @@ def test_the_regularizer_hands_its_coefficient_to_adamw():
         build_optimizer(Recipe({"name": "adamw", "weight_decay": 0.1}, regularizers=["weight_decay"]), module)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "regularizers", "others"),
+    [
+        ({"name": "adamw", "weight_decay": 0.1}, [], {"convolution.weight"}),
+        ("adamw", [{"name": "weight_decay", "coefficient": 0.1}], {"convolution.weight"}),
+        # torch's coupled decay spares nobody.
+        ({"name": "sgd", "weight_decay": 0.1}, [], {"convolution.weight", "embedding.weight", "batch_norm.weight"}),
+    ],
+)
+def test_a_patterns_decay_wins_over_the_optimizers_and_over_being_spared(optimizer, regularizers, others):
+    patterns = [
+        {"match": "norm.bias", "weight_decay": 0.3},
+        {"match": "*bias", "weight_decay": 0.0},
+        {"match": "linear.weight", "weight_decay": 0},
+        {"match": "norm.*", "lr": 0.5, "weight_decay": 0.2},
+    ]
+    module = Mixed()
+    found = decays(module, build_optimizer(Recipe(optimizer, regularizers=regularizers, parameters=patterns), module))
+    chosen = {"norm.bias": 0.3, "norm.weight": 0.2} | dict.fromkeys(others, 0.1)
+    assert found == {name: chosen.get(name, 0.0) for name, _ in module.named_parameters()}
+
+
 def test_patterns_scale_replace_and_freeze():
     module = UsersModule()
     patterns = [

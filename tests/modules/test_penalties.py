@@ -9,8 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import nn
 from users_project import UsersData, UsersModule, make_trainer
 
+from trainoff.errors import UserError
 from trainoff.modules import Recipe
 from trainoff.modules.optimizer_building import build_optimizer
 from trainoff.modules.regularizers import L1, L2, Lp
@@ -114,6 +117,39 @@ def test_fused_forms_are_left_out_under_16_mixed():
     """The cause of scaled gradients: Lightning does not unscale for an optimizer that does so itself."""
     assert build_optimizer(Recipe("adam"), UsersModule(), "32-true").defaults["fused"]
     assert not build_optimizer(Recipe("adam"), UsersModule(), "16-mixed").defaults["fused"]
+
+
+def scaled_trainer(**arguments):
+    """Under a gradient scaler, which Lightning offers on accelerators only unless it is given one."""
+    return make_trainer(plugins=[MixedPrecision("16-mixed", "cpu")], **arguments)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", {"name": "muon", "auxiliary": {"name": "adamw", "fused": True}}])
+@pytest.mark.parametrize("clipped_by", ["recipe", "trainer"])
+def test_a_fused_form_that_was_asked_for_is_refused_under_16_mixed(optimizer, clipped_by):
+    choice = {"name": optimizer, "fused": True} if isinstance(optimizer, str) else optimizer
+    recipe = Recipe(choice, regularizers=["gradient_clip"] if clipped_by == "recipe" else [])
+    module = UsersModule()
+    module.net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+    trainer = scaled_trainer(gradient_clip_val=1.0 if clipped_by == "trainer" else None)
+    with pytest.raises(UserError, match="optimizer: a fused optimizer under 16-mixed gets scaled gradients") as caught:
+        trainer.fit(recipe.apply(module), datamodule=UsersData())
+    assert "\n" not in str(caught.value)
+
+
+def test_clipping_under_16_mixed_reads_unscaled_gradients(flat):
+    """A step with a bound that nothing reaches, and one bounded to 0.01: of scaled ones nothing would be left."""
+    steps = {}
+    for bound in (1e3, 0.01):
+        L.seed_everything(1, verbose=False)
+        module = UsersModule()
+        start = flat(module)
+        regularizers = [{"name": "gradient_clip", "maximum": bound}]
+        Recipe({"name": "sgd", "lr": 0.5}, regularizers=regularizers, batch=96).apply(module)
+        scaled_trainer().fit(module, datamodule=UsersData())
+        steps[bound] = (flat(module) - start).norm().item()
+    assert steps[1e3] > 0.05, "the step was skipped, so nothing was tested"
+    assert steps[0.01] == pytest.approx(0.5 * 0.01, rel=1e-3)
 
 
 def test_exclude_narrows_the_penalty():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import lightning as L
 import pytest
 import torch
@@ -24,6 +26,27 @@ def test_decoupled_decay_under_sgd_is_its_formula(flat):
         shrunk = parameter if name.endswith("bias") else parameter * (1 - 0.5 * 0.1)
         expected.append((shrunk - 0.5 * gradient).detach().flatten().double())
     Recipe({"name": "sgd", "lr": 0.5}, regularizers=[{"name": "weight_decay", "coefficient": 0.1}]).apply(module)
+    make_trainer().fit(module, datamodule=data)
+    torch.testing.assert_close(flat(module), torch.cat(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_a_patterns_decay_is_the_regularizers_under_an_optimizer_that_has_none(flat):
+    """θ ← (1 − lr·λ)θ − lr·g with each pattern's own λ: 0 for a weight, 0.3 for a bias, by hand."""
+    decays = {"net.0.weight": 0.0, "net.0.bias": 0.0, "net.2.weight": 0.1, "net.2.bias": 0.3}
+    module, data = UsersModule(), UsersData(batch_size=96)
+    with torch.no_grad():
+        module.net[2].bias.fill_(2.0)
+    loss = module.loss(module.net(data.train_set.tensors[0]), data.train_set.tensors[1])
+    gradients = torch.autograd.grad(loss, list(module.parameters()))
+    expected = [
+        (parameter * (1 - 0.5 * decays[name]) - 0.5 * gradient).detach().flatten().double()
+        for (name, parameter), gradient in zip(module.named_parameters(), gradients, strict=True)
+    ]
+    Recipe(
+        {"name": "sgd", "lr": 0.5},
+        regularizers=[{"name": "weight_decay", "coefficient": 0.1}],
+        parameters=[{"match": "net.0.weight", "weight_decay": 0.0}, {"match": "net.2.bias", "weight_decay": 0.3}],
+    ).apply(module)
     make_trainer().fit(module, datamodule=data)
     torch.testing.assert_close(flat(module), torch.cat(expected), rtol=1e-5, atol=1e-6)
 
@@ -85,6 +108,31 @@ def test_label_smoothing_is_torchs_in_training_and_absent_from_validation():
     make_trainer().fit(recipe.apply(Watch()), datamodule=UsersData())
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+def test_label_smoothing_leaves_the_users_own_as_it_was(breaks):
+    """Also where a training step raises: the loss goes on being used."""
+    seen = {"train": set(), "val": set()}
+
+    class Watch(UsersModule):
+        def training_step(self, batch, batch_idx):
+            seen["train"].add(self.loss.label_smoothing)
+            if breaks and batch_idx == 2:
+                raise ZeroDivisionError
+            return super().training_step(batch, batch_idx)
+
+        def validation_step(self, batch, batch_idx):
+            seen["val"].add(self.loss.label_smoothing)
+            super().validation_step(batch, batch_idx)
+
+    module = Watch()
+    module.loss = nn.CrossEntropyLoss(label_smoothing=0.05)
+    Recipe("sgd", regularizers=[{"name": "label_smoothing", "epsilon": 0.2}]).apply(module)
+    with pytest.raises(ZeroDivisionError) if breaks else contextlib.nullcontext():
+        make_trainer().fit(module, datamodule=UsersData())
+    assert module.loss.label_smoothing == 0.05
+    assert seen == {"train": {0.2}, "val": {0.05}}
+
+
 def test_label_smoothing_without_a_cross_entropy_is_refused():
     module = UsersModule()
     module.loss = nn.MultiMarginLoss()
@@ -115,6 +163,38 @@ def test_early_stopping_stops_after_its_patience():
     module = Recipe("sgd", regularizers=[{"name": "early_stopping", "patience": 4}]).apply(Flat())
     trainer.fit(module, datamodule=UsersData())
     assert trainer.current_epoch == 5  # one that improves on nothing, then four that do not improve
+
+
+@pytest.mark.parametrize(("logged", "monitor"), [("val_loss", "val/loss"), ("val/loss", "val_loss")])
+def test_early_stopping_finds_either_spelling(logged, monitor):
+    class Flat(UsersModule):
+        def validation_step(self, batch, batch_idx):
+            self.log(logged, 1.0)
+
+    choice = {"name": "early_stopping", "monitor": monitor, "patience": 2}
+    trainer = make_trainer(max_epochs=50)
+    trainer.fit(Recipe("sgd", regularizers=[choice]).apply(Flat()), datamodule=UsersData())
+    assert trainer.current_epoch == 3
+
+
+def test_early_stopping_waits_for_the_first_validation():
+    """Every second epoch: one that improves on nothing, then two that do not improve."""
+
+    class Flat(UsersModule):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", 1.0)
+
+    trainer = make_trainer(max_epochs=50, check_val_every_n_epoch=2)
+    recipe = Recipe("sgd", regularizers=[{"name": "early_stopping", "patience": 2}])
+    trainer.fit(recipe.apply(Flat()), datamodule=UsersData())
+    assert trainer.current_epoch == 6
+
+
+def test_early_stopping_on_what_is_not_logged_says_what_is():
+    recipe = Recipe("sgd", regularizers=[{"name": "early_stopping", "monitor": "val/lss"}])
+    with pytest.raises(UserError, match=r"no 'val/lss' is logged; did you mean val_loss") as caught:
+        make_trainer().fit(recipe.apply(UsersModule()), datamodule=UsersData())
+    assert "\n" not in str(caught.value)
 
 
 def test_early_stopping_is_confined_to_its_module():

@@ -189,3 +189,63 @@ def test_rate_continues_exactly_after_a_resume(tmp_path):
     second = recipe.apply(RateLog())
     make_trainer(max_epochs=4).fit(second, datamodule=UsersData(), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
     assert first.rates + second.rates == pytest.approx(whole.rates)
+
+
+@pytest.mark.parametrize(("logged", "monitor"), [("val_loss", "val/loss"), ("val/loss", "val_loss")])
+def test_plateau_finds_either_spelling(logged, monitor):
+    """A loss that never improves: after the first epoch each one without improvement halves the rate."""
+
+    class Flat(RateLog):
+        def validation_step(self, batch, batch_idx):
+            self.log(logged, 1.0)
+
+    schedule = {"name": "plateau", "monitor": monitor, "patience": 0, "multiplier": 0.5}
+    module = Recipe({"name": "sgd", "lr": 0.2}, schedule).apply(Flat())
+    make_trainer(max_epochs=4).fit(module, datamodule=UsersData(batch_size=96))
+    assert module.rates == pytest.approx([0.2, 0.2, 0.1, 0.05])
+
+
+def test_plateau_falls_where_there_was_a_validation():
+    """Every second epoch: without a new value the rate stays."""
+
+    class Flat(RateLog):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", 1.0)
+
+    schedule = {"name": "plateau", "patience": 0, "multiplier": 0.5}
+    module = Recipe({"name": "sgd", "lr": 0.2}, schedule).apply(Flat())
+    make_trainer(max_epochs=7, check_val_every_n_epoch=2).fit(module, datamodule=UsersData(batch_size=96))
+    assert module.rates == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.1, 0.1, 0.05])
+
+
+def test_plateau_on_what_is_not_logged_says_what_is():
+    module = Recipe("sgd", {"name": "plateau", "monitor": "val/lss"}).apply(UsersModule())
+    with pytest.raises(UserError, match=r"no 'val/lss' is logged; did you mean val_loss") as caught:
+        make_trainer().fit(module, datamodule=UsersData())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ({"name": "constant", "warmup": 12}, "schedule.warmup: 12 steps, of 12 in the whole training"),
+        ({"name": "cosine", "warmup": 0.99}, "schedule.warmup: 12 steps, of 12 in the whole training"),
+        ({"name": "exponential", "warmup": 3}, "schedule.warmup: 3 epochs, of 2 in the whole training"),
+    ],
+)
+def test_a_warm_up_as_long_as_the_training_is_refused(schedule, said):
+    module, trainer = Recipe("sgd", schedule).apply(UsersModule()), make_trainer(max_epochs=2)
+    with pytest.raises(UserError, match=said) as caught:
+        trainer.fit(module, datamodule=UsersData(batch_size=16))
+    assert "\n" not in str(caught.value)
+    assert trainer.global_step == 0
+    almost = {**schedule, "warmup": 1 if schedule["warmup"] == 3 else 11}
+    make_trainer(max_epochs=2).fit(Recipe("sgd", almost).apply(module), datamodule=UsersData(batch_size=16))
+
+
+@pytest.mark.parametrize("schedule", [{"name": "cosine", "warmup": 12}, "plateau", "one_cycle"])
+def test_fast_dev_run_tries_any_schedule(schedule):
+    """One step is no training, so that no warm-up is too long for it."""
+    trainer = make_trainer(fast_dev_run=True)
+    trainer.fit(Recipe("sgd", schedule).apply(UsersModule()), datamodule=UsersData())
+    assert trainer.global_step == 1

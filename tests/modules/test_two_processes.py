@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning as L
 import pytest
 import torch
-from users_project import make_trainer, parameters_of
+from users_project import UsersData, UsersModule, make_trainer, parameters_of
 
 from trainoff.datamodules import Digits
 from trainoff.modules import Classifier, Recipe
@@ -29,3 +29,46 @@ def test_two_processes_are_one(optimizer, microbatches):
         make_trainer(max_epochs=1, max_steps=10, **arguments).fit(module, datamodule=Digits())
         trained.append(parameters_of(module))
     torch.testing.assert_close(*trained, rtol=0, atol=1e-6)
+
+
+class PartWatcher(UsersModule):
+    """Tells the largest and the least number of samples that a process was given at a time."""
+
+    def training_step(self, batch, batch_idx):
+        self.log("largest", float(len(batch[0])), on_step=False, on_epoch=True, reduce_fx="max", sync_dist=True)
+        self.log("least", float(len(batch[0])), on_step=False, on_epoch=True, reduce_fx="min", sync_dist=True)
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.slow
+def test_a_foreign_datamodule_gives_each_process_its_share_of_the_batch():
+    """Its own DataLoader knows nothing of processes: `batch` is global all the same.
+
+    One process is a group of one, so that Lightning's distributed sampler deals out the same order to both.
+    """
+    trained = {}
+    for devices in (1, 2):
+        L.seed_everything(4, verbose=False)
+        module = Recipe({"name": "sgd", "lr": 0.3, "momentum": 0.9}, batch=32).apply(PartWatcher())
+        trainer = make_trainer(max_epochs=3, devices=devices, strategy="ddp_spawn")
+        trainer.fit(module, datamodule=UsersData(batch_size=7, samples=96))
+        shares = {float(trainer.callback_metrics[name]) for name in ("least", "largest")}
+        assert shares == {32 / devices}
+        trained[devices] = parameters_of(module)
+    torch.testing.assert_close(trained[2], trained[1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_is_not_frozen():
+    """DDP notes what is trained when it wraps the module: frozen after that, the second step would fail."""
+    trained = {}
+    for devices in (1, 2):
+        L.seed_everything(4, verbose=False)
+        recipe = Recipe({"name": "sgd", "lr": 0.3}, batch=32, parameters=[{"match": "net.0.*", "freeze": True}])
+        module = recipe.apply(UsersModule())
+        before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+        make_trainer(max_epochs=2, devices=devices, strategy="ddp_spawn").fit(module, datamodule=UsersData())
+        moved = {name for name, parameter in module.named_parameters() if not torch.equal(parameter, before[name])}
+        assert moved == {"net.2.weight", "net.2.bias"}
+        trained[devices] = parameters_of(module)
+    torch.testing.assert_close(trained[2], trained[1], rtol=0, atol=1e-6)
