@@ -58,7 +58,8 @@ def test_every_schedule_can_be_plotted(entry):
 
 
 def test_what_a_recipe_gives_to_an_optimizer_is_an_argument(shown):
-    (sam,) = json.loads(shown("sam", "--json"))
+    sam, as_regularizer = json.loads(shown("sam", "--json"))
+    assert (sam["name"], as_regularizer["name"]) == ("sam (optimizers)", "sam (regularizers)")
     assert sam["arguments"]["base_optimizer"] == "'adamw'"
     assert {"lr", "rho"} <= sam["arguments"].keys()
     assert "guaranteed" in sam
