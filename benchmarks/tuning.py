@@ -1,7 +1,4 @@
-"""What `tune` means: a recipe with values to choose becomes a list of settings, one of which is chosen.
-
-By ``grid`` all combinations are tried, by ``sobol`` as many points of a quasi-random sequence for every recipe.
-"""
+"""What `tune` means: a recipe with values to choose becomes a list of settings, one of which is chosen."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ from trainoff.errors import UserError, closest
 Path = tuple[str | int, ...]
 Where = Callable[..., str]
 _MOST_SETTINGS = 10_000
-_SOBOL_ROUNDS = 32
 _RANGE_KEYS = ("min", "max", "log", "points")
 
 
@@ -35,59 +31,27 @@ class Setting:
     tuned: dict[str, Any]
 
 
-def settings_of(fields: Mapping[str, Any], where: Where, points: int | None = None) -> list[Setting]:
-    """All settings of a recipe, in the order in which a tie is decided.
+def settings_of(fields: Mapping[str, Any], where: Where) -> list[Setting]:
+    """All settings of a recipe: the product of its tuned values, in the order they stand.
 
     Args:
         fields: The recipe, in which ``{tune: [...]}`` or ``{tune: {min, max, log, points}}`` may stand for a value.
         where: Names the place of a path, for messages.
-        points: How many points of Sobol's sequence to try, whatever the number of tuned values; by default the
-            product of all values, in the order they stand.
 
     Raises:
         UserError: For an empty or malformed ``tune``.
     """
-    found = dict(_find(fields, ()))
-    grids = {path: _values(tune, path, where) for path, tune in found.items()}
-    count = math.prod(map(len, grids.values()))
-    if points is None and count > _MOST_SETTINGS:
+    found = list(_find(fields, ()))
+    grids = [_values(tune, path, where) for path, tune in found]
+    count = math.prod(map(len, grids))
+    if count > _MOST_SETTINGS:
         raise UserError(f"its tunes make {count:,} settings; at most {_MOST_SETTINGS:,} are tried", where())
-    rows = itertools.product(*grids.values()) if points is None or not found else _sobol(found, grids, points)
     settings = []
-    for values in rows:
-        chosen = dict(zip(found, values, strict=True))
+    for values in itertools.product(*grids):
+        chosen = {path: value for (path, _), value in zip(found, values, strict=True)}
         resolved = _resolve(fields, (), chosen)
         settings.append(Setting(resolved, {_dotted(path): value for path, value in chosen.items()}))
     return settings
-
-
-def _sobol(tunes: Mapping[Path, Any], grids: Mapping[Path, list[Any]], points: int) -> list[tuple[Any, ...]]:
-    """Distinct points of Sobol's sequence (Sobol' 1967; scrambled from a fixed seed), one coordinate a tuned value.
-
-    A range is taken as a whole, whatever its ``points``; a list at its values. Lists alone may have fewer points.
-    """
-    from scipy.stats.qmc import Sobol
-
-    power = max(1, math.ceil(math.log2(points)))
-    sequence = Sobol(len(tunes), seed=0)
-    rows: dict[tuple[Any, ...], None] = {}
-    for _ in range(_SOBOL_ROUNDS):  # a list's values repeat themselves: more points than are wanted
-        for shares in sequence.random_base2(power) if not rows else sequence.random(2**power):
-            rows.setdefault(
-                tuple(_at(tune, grids[path], share) for (path, tune), share in zip(tunes.items(), shares, strict=True))
-            )
-            if len(rows) == points:
-                return list(rows)
-    return list(rows)
-
-
-def _at(tune: Any, values: list[Any], share: float) -> Any:
-    """The value at a share in [0, 1) of a list, or of a range."""
-    if isinstance(tune, list):
-        return values[int(share * len(values))]
-    low, high = values[0], values[-1]
-    value = low * (high / low) ** share if tune.get("log") else low + (high - low) * share
-    return float(f"{value:.6g}")
 
 
 def choose(settings: Sequence[Setting], records: Sequence[Sequence[Record]]) -> int | None:

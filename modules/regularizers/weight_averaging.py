@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
@@ -51,9 +52,9 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
         else:  # counts, such as batch norm's number of batches: the present one
             torch._foreach_copy_(averaged, current)
 
+    @abstractmethod
     def share_of_present(self, updates: int) -> float:
         """The weight of the present values, after so many updates."""
-        raise NotImplementedError
 
     # The hooks are repeated here so that they are confined to the own module, as every hook of a recipe's callback is.
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
