@@ -16,7 +16,7 @@ from trainoff.benchmarks.suite_values import check_fields, check_number, check_w
 from trainoff.benchmarks.suite_yaml import Document, read_yaml
 from trainoff.benchmarks.trial import Budget, Task
 from trainoff.benchmarks.tuning import Path as KeyPath
-from trainoff.benchmarks.tuning import Setting, Where, settings_of
+from trainoff.benchmarks.tuning import Setting, Where, settings_of, tuning_points
 from trainoff.datamodules.registry import DATAMODULES
 from trainoff.errors import UserError, closest
 from trainoff.modules.nets import NETS
@@ -41,7 +41,7 @@ MODES: dict[str, Literal["max", "min"]] = {
 }
 
 _MOST_SEEDS = 100_000
-_SUITE_KEYS = ("name", "summary", "seeds", "baseline", "tasks", "recipes", "time_limit")
+_SUITE_KEYS = ("name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit")
 _TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget")
 _BUDGET_KEYS = ("epochs", "steps", "seconds", "until")
 _RECIPE_KEYS = tuple(Recipe.__dataclass_fields__)
@@ -179,7 +179,7 @@ def parse_suite(data: Any, where: Where) -> Suite:
     tasks = tuple(
         _task(key, value, where) for key, value in mapping(suite["tasks"], ("tasks",), where, some=True).items()
     )
-    recipes = _recipes(suite["recipes"], where)
+    recipes = _recipes(suite["recipes"], where, tuning_points(suite.get("tuning", "grid"), where))
     baseline = suite.get("baseline", recipes[0].name)
     names = [recipe.name for recipe in recipes]
     if baseline not in names:
@@ -257,7 +257,7 @@ def _budget(value: Any, path: tuple[str, ...], where: Where) -> Budget:
     return Budget(budget.get("epochs"), budget.get("steps"), budget.get("seconds"), norm)
 
 
-def _recipes(value: Any, where: Where) -> tuple[SuiteRecipe, ...]:
+def _recipes(value: Any, where: Where, points: int | None) -> tuple[SuiteRecipe, ...]:
     recipes = mapping(value, ("recipes",), where, some=True)
     made = []
     for name in recipes:
@@ -268,7 +268,7 @@ def _recipes(value: Any, where: Where) -> tuple[SuiteRecipe, ...]:
         def place(*path: str | int, name: str = name) -> str:
             return _inherited_place(name, path, recipes, where)
 
-        settings = settings_of(fields, place)
+        settings = settings_of(fields, place, points)
         settled = tuple(Setting(_checked(setting.fields, place), setting.tuned) for setting in settings)
         made.append(SuiteRecipe(name, settled))
     return tuple(made)

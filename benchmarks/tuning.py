@@ -1,4 +1,7 @@
-"""What `tune` means: a recipe with values to choose becomes a list of settings, one of which is chosen."""
+"""What `tune` means: a recipe with values to choose becomes a list of settings, one of which is chosen.
+
+By ``grid`` all combinations are tried, by ``sobol`` as many points of a quasi-random sequence for every recipe.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,15 @@ from typing import Any
 
 from trainoff.benchmarks.record import Record
 from trainoff.errors import UserError, closest
+from trainoff.registry import normalise
 
 Path = tuple[str | int, ...]
 Where = Callable[..., str]
 _MOST_SETTINGS = 10_000
+_SOBOL_ROUNDS = 32
 _RANGE_KEYS = ("min", "max", "log", "points")
+_WAYS = ("grid", "sobol")
+_SOBOL_POINTS = 8
 
 
 @dataclass(frozen=True)
@@ -31,27 +38,88 @@ class Setting:
     tuned: dict[str, Any]
 
 
-def settings_of(fields: Mapping[str, Any], where: Where) -> list[Setting]:
-    """All settings of a recipe: the product of its tuned values, in the order they stand.
+def tuning_points(tuning: Any, where: Where) -> int | None:
+    """How many settings a suite's ``tuning`` asks for of each recipe; ``None`` for all combinations.
+
+    Args:
+        tuning: ``grid``, ``sobol``, or ``{name: sobol, points: 8}``.
+        where: Names the place of a path, for messages.
+
+    Raises:
+        UserError: For anything else.
+    """
+    choice = normalise(tuning, where("tuning"))
+    name = choice.get("name")
+    if name not in _WAYS:
+        raise UserError(
+            f"no tuning is called '{name}'{closest(str(name), _WAYS)}; there are grid and sobol", where("tuning")
+        )
+    known = ("name", "points") if name == "sobol" else ("name",)
+    for key in choice:
+        if key not in known:
+            raise UserError(f"{name} takes no '{key}'{closest(key, known)}", where("tuning", key))
+    if name == "grid":
+        return None
+    points = choice.get("points", _SOBOL_POINTS)
+    if isinstance(points, bool) or not isinstance(points, int) or not 2 <= points <= _MOST_SETTINGS:
+        raise UserError(f"{points!r} is not a whole number from 2 to {_MOST_SETTINGS:,}", where("tuning", "points"))
+    return points
+
+
+def settings_of(fields: Mapping[str, Any], where: Where, points: int | None = None) -> list[Setting]:
+    """All settings of a recipe, in the order in which a tie is decided.
 
     Args:
         fields: The recipe, in which ``{tune: [...]}`` or ``{tune: {min, max, log, points}}`` may stand for a value.
         where: Names the place of a path, for messages.
+        points: How many points of Sobol's sequence to try, whatever the number of tuned values; by default, and
+            where lists have no more combinations than that, the product of all values in the order they stand.
 
     Raises:
         UserError: For an empty or malformed ``tune``.
     """
-    found = list(_find(fields, ()))
-    grids = [_values(tune, path, where) for path, tune in found]
-    count = math.prod(map(len, grids))
-    if count > _MOST_SETTINGS:
+    found = dict(_find(fields, ()))
+    grids = {path: _values(tune, path, where) for path, tune in found.items()}
+    count = math.prod(map(len, grids.values()))
+    if points is None and count > _MOST_SETTINGS:
         raise UserError(f"its tunes make {count:,} settings; at most {_MOST_SETTINGS:,} are tried", where())
+    few = count <= (points or count) and all(isinstance(tune, list) for tune in found.values())
     settings = []
-    for values in itertools.product(*grids):
-        chosen = {path: value for (path, _), value in zip(found, values, strict=True)}
+    for values in itertools.product(*grids.values()) if points is None or few else _sobol(found, grids, points):
+        chosen = dict(zip(found, values, strict=True))
         resolved = _resolve(fields, (), chosen)
         settings.append(Setting(resolved, {_dotted(path): value for path, value in chosen.items()}))
     return settings
+
+
+def _sobol(tunes: Mapping[Path, Any], grids: Mapping[Path, list[Any]], points: int) -> list[tuple[Any, ...]]:
+    """Distinct points of Sobol's sequence (Sobol' 1967; scrambled from a fixed seed), one coordinate a tuned value.
+
+    A range is taken as a whole, whatever its ``points``; a list at its values.
+    """
+    from scipy.stats.qmc import Sobol
+
+    sequence = Sobol(len(tunes), seed=0)
+    block = 2 ** math.ceil(math.log2(points))  # the sequence is balanced over powers of two only
+    rows: dict[str, tuple[Any, ...]] = {}
+    for _ in range(_SOBOL_ROUNDS):  # where lists' values repeat themselves, more points are drawn than are wanted
+        for shares in sequence.random(block):
+            row = tuple(
+                _at(tune, grids[path], share) for (path, tune), share in zip(tunes.items(), shares, strict=True)
+            )
+            rows.setdefault(repr(row), row)
+            if len(rows) == points:
+                return list(rows.values())
+    return list(rows.values())
+
+
+def _at(tune: Any, values: list[Any], share: float) -> Any:
+    """The value at a share in [0, 1) of a list, or of a range."""
+    if isinstance(tune, list):
+        return values[int(share * len(values))]
+    low, high = values[0], values[-1]
+    value = low * (high / low) ** share if tune.get("log") else low + (high - low) * share
+    return float(f"{value:.6g}")
 
 
 def choose(settings: Sequence[Setting], records: Sequence[Sequence[Record]]) -> int | None:

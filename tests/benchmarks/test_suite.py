@@ -345,6 +345,10 @@ MISTAKES = [
     (LR, "base: b\n  b: {base: c}\n  c: {base: a}", "recipes.a.base: 'a' is its own base, through a and b and c"),
     ("  a:\n", "  a/b:\n", "s.yaml:9: recipes.a/b: a recipe's name has letters"),
     ("  a:\n", "  a: {}\n  a:\n", "s.yaml:10: recipes.a stands here and in line 9"),
+    # of tuning
+    ("name: mine", "name: mine\ntuning: sobel", "s.yaml:2: tuning: no tuning is called 'sobel'; did you mean sobol"),
+    ("name: mine", "name: mine\ntuning: {name: grid, points: 2}", "s.yaml:2: tuning.points: grid takes no 'points'"),
+    ("name: mine", "name: mine\ntuning: {name: sobol, points: 1}", "tuning.points: 1 is not a whole number from 2"),
     # of tune
     (
         "name: mine",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from trainoff.benchmarks.plan import Pair
 from trainoff.benchmarks.record import Quality, Record, Scores, Splits, TrialFacts
 from trainoff.benchmarks.runner import count_trials
 from trainoff.benchmarks.suite import load_suite, parse_suite
-from trainoff.benchmarks.tuning import Setting, choose
+from trainoff.benchmarks.tuning import Setting, choose, settings_of
 
 NUMBERS = st.floats(-1e6, 1e6)
 ANYTHING = st.none() | st.floats(-1e6, 1e6)
@@ -132,3 +133,74 @@ def test_where_each_setting_failed_the_first_goes_on():
     pair = make_pair(suite, suite.recipes[1])
     pair.records = {t.id: make_record(None, status="diverged") for trials in pair.tuning() for t in trials}
     assert {trial.setting["optimizer"]["lr"] for trial in pair.final()} == {0.01}
+
+
+RATE = {"tune": {"min": 1e-4, "max": 1e-1, "log": True, "points": 3}}
+DECAY = {"tune": {"min": 0.0, "max": 1.0}}
+
+
+def sobol_settings(fields, points):
+    return settings_of(fields, lambda *path: str(path), points)
+
+
+@given(points=st.integers(2, 70))
+def test_a_sequence_gives_each_recipe_as_many_settings_whatever_it_tunes(points):
+    one = sobol_settings({"optimizer": {"name": "sgd", "lr": RATE}}, points)
+    three = sobol_settings(
+        {"optimizer": {"name": "sgd", "lr": RATE, "momentum": {"tune": [0.0, 0.9]}, "weight_decay": DECAY}}, points
+    )
+    for settings in (one, three):
+        assert len({repr(setting.tuned) for setting in settings}) == len(settings) == points
+        assert all(1e-4 <= setting.tuned["optimizer.lr"] <= 1e-1 for setting in settings)
+    assert {setting.tuned["optimizer.momentum"] for setting in three} <= {0.0, 0.9}
+
+
+@given(power=st.integers(1, 6))
+def test_a_power_of_two_of_points_has_one_in_each_slice_of_a_range(power):
+    """The property that makes a sequence of Sobol's balanced (a (t, m, s)-net's projections), on a log scale too."""
+    points = 2**power
+    settings = sobol_settings({"optimizer": {"lr": RATE, "weight_decay": DECAY}}, points)
+    rates = [math.log10(setting.tuned["optimizer.lr"] / 1e-4) / 3 for setting in settings]
+    decays = [setting.tuned["optimizer.weight_decay"] for setting in settings]
+    for shares in (rates, decays):
+        # Values have six digits, which can move one over a slice's edge by a hair.
+        assert sorted(int(share * points + 1e-4) for share in shares) == list(range(points))
+
+
+def test_the_points_are_those_of_scipy_and_spread_better_than_a_grid_of_as_many():
+    from scipy.stats.qmc import Sobol, discrepancy
+
+    fields = {"optimizer": {"lr": DECAY, "weight_decay": DECAY}}
+    values = [list(setting.tuned.values()) for setting in sobol_settings(fields, 16)]
+    assert values == pytest.approx(Sobol(2, seed=0).random(16), abs=1e-6)
+    grid = [[a / 3, b / 3] for a in range(4) for b in range(4)]
+    assert discrepancy(values) < discrepancy(grid) / 4
+
+
+def test_lists_with_fewer_combinations_than_points_are_tried_in_full():
+    fields = {"optimizer": {"lr": {"tune": [0.1, 1.0]}}, "regularizers": {"tune": [[], ["l2"]]}}
+    assert sobol_settings(fields, 8) == settings_of(fields, lambda *path: str(path))
+    assert len(sobol_settings(fields, 4)) == 4
+    assert len(sobol_settings(fields, 3)) == 3
+    assert sobol_settings({"optimizer": "sgd"}, 8) == [Setting({"optimizer": "sgd"}, {})]
+
+
+def test_each_recipe_of_a_suite_gets_the_sequence_that_the_suite_names():
+    data = {
+        "name": "s",
+        "tuning": {"name": "sobol", "points": 4},
+        "tasks": {"t": {"module": "classifier", "data": "digits", "metric": "accuracy", "budget": {"epochs": 1}}},
+        "recipes": {
+            "none": {},
+            "one": {"optimizer": {"name": "sgd", "lr": RATE}},
+            "two": {"optimizer": {"name": "sgd", "lr": RATE, "momentum": {"tune": [0.0, 0.5, 0.9]}}},
+        },
+    }
+
+    def counts(tuning):
+        suite = parse_suite({**data, "tuning": tuning}, lambda *path: str(path))
+        return [len(recipe.settings) for recipe in suite.recipes]
+
+    assert counts({"name": "sobol", "points": 4}) == [1, 4, 4]
+    assert counts("sobol") == [1, 8, 8]
+    assert counts("grid") == [1, 3, 9]
