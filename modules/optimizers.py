@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from trainoff.modules import pytorch_optimizer_names as library
 from trainoff.registry import Entry, Registry
@@ -162,16 +164,27 @@ _GUARANTEED = {
 _RATES = {"adammini": 1e-3}
 
 
+def _library_papers() -> dict[str, dict[str, str]]:
+    """What each of the library's optimizers does, in one line, and the paper that it is from."""
+    with Path(__file__).with_name("pytorch_optimizer_papers.csv").open(encoding="utf-8", newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+_PAPERS = _library_papers()
+
+
 def _library_entry(name: str, class_name: str) -> OptimizerEntry:
     needs = library.NEEDS.get(name, "")
     unsupported = needs.removeprefix("unsupported: ") if needs.startswith("unsupported: ") else ""
+    known = _PAPERS.get(name, {"summary": f"{class_name} of pytorch_optimizer", "paper": ""})  # a newly surveyed one
     words = frozenset() if unsupported else frozenset(filter(None, needs.split(", ")))
     if "process_group" in words:
         unsupported = "needs several processes even to be made; po_muon is the same on any number of them"
     return OptimizerEntry(
         name,
         f"pytorch_optimizer:{class_name}",
-        f"{class_name} of pytorch_optimizer",
+        known["summary"],
+        paper=known["paper"],
         decoupled=name in library.DECOUPLED,
         needs=words,
         unsupported=unsupported,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from trainoff.modules import pytorch_optimizer_names as table
+from trainoff.modules.optimizers import OPTIMIZERS
 from trainoff.modules.survey_optimizers import LONG, RATES, is_decoupled, optimizer_classes, process_group
 from trainoff.modules.survey_training import train
 
@@ -55,6 +57,28 @@ def test_the_table_is_data() -> None:
         "assert len(CLASSES) > 100; assert not {'torch', 'pytorch_optimizer'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def papers_named_by_the_library() -> dict[str, str]:
+    """The arXiv number that pytorch_optimizer's own description gives each optimizer, by its name in lower case."""
+    description = metadata("pytorch_optimizer").get_payload() or metadata("pytorch_optimizer")["Description"]
+    found = {}
+    for line in description.partition("LR Scheduler")[0].splitlines():
+        cells = line.split("|")
+        number = re.search(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{5})", line)
+        if len(cells) > 3 and number:
+            found[re.sub(r"\W", "", cells[1]).lower()] = number[1]
+    return found
+
+
+def test_each_optimizer_says_what_it_does_and_names_the_paper_that_the_library_names() -> None:
+    entries = {name: OPTIMIZERS[name] for name in table.CLASSES}
+    assert not [name for name, entry in entries.items() if "of pytorch_optimizer" in entry.summary or not entry.paper]
+    named = papers_named_by_the_library()
+    # It gives SGDSaI the number of MARS; SGD with D-Adaptation and others stand under a family's name.
+    compared = (entries.keys() & named.keys()) - {"sgdsai"}
+    assert len(compared) > 70
+    assert not [name for name in compared if named[name] not in entries[name].paper]
 
 
 def test_the_table_is_sorted_and_agrees_with_itself() -> None:
