@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.datamodules.registry import DATAMODULES
 from trainoff.errors import UserError, closest
+from trainoff.modules.batch_regimes import BATCH_REGIMES
 from trainoff.modules.initialisation import INITIALISATIONS
 from trainoff.modules.nets import NETS
 from trainoff.modules.optimizers import OPTIMIZERS
@@ -23,6 +24,7 @@ KINDS: dict[str, Registry[Entry]] = {
     "schedules": SCHEDULES,
     "regularizers": REGULARIZERS,
     "initialisations": INITIALISATIONS,
+    "batch_regimes": BATCH_REGIMES,
     "strategies": STRATEGIES,
 }
 

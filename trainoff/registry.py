@@ -22,7 +22,7 @@ class Entry:
 
     Args:
         name: The short lower-case name that recipes and suites use.
-        target: Where the thing lives, as ``package.module:attribute``.
+        target: Where the thing lives, as ``package.module:attribute``; empty for what is no thing to import.
         summary: One line for ``trainoff list``.
         formula: The formula as plain text, for ``trainoff show``.
         paper: Author, year, title or identifier.

@@ -63,7 +63,17 @@ def _print_plot(entry: Entry) -> None:
 def _facts(kind: str, entry: Entry) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": f"{entry.name} ({kind})", "what": entry.summary}
     facts |= {"formula": entry.formula, "paper": entry.paper, "package": entry.package}
-    traits = ("acts_on", "interval", "needs", "guaranteed", "licence", "num_samples", "num_classes", "size_bytes")
+    traits = (
+        "acts_on",
+        "recipe",
+        "interval",
+        "needs",
+        "guaranteed",
+        "licence",
+        "num_samples",
+        "num_classes",
+        "size_bytes",
+    )
     for trait in traits:
         value = getattr(entry, trait, None)
         if value:
@@ -72,6 +82,8 @@ def _facts(kind: str, entry: Entry) -> dict[str, Any]:
         facts["not offered"] = entry.unsupported  # type: ignore[attr-defined]
     if kind == "suites":
         facts["file"] = str(entry.load())
+        return facts
+    if not entry.target:
         return facts
     target = entry.load()
     facts["class"] = entry.target.replace(":", ".")
