@@ -41,6 +41,21 @@ SUITES = Registry(
         SuiteEntry(
             "overfit", f"{_HOME}:overfit.yaml", "few samples, wrong labels among them: regularizers against none"
         ),
+        SuiteEntry(
+            "interactions",
+            f"{_HOME}:interactions.yaml",
+            "batch size × schedule × regularizer, every combination; two minutes",
+        ),
+        SuiteEntry(
+            "method-cards",
+            f"{_HOME}:method-cards.yaml",
+            "every method against one baseline on two tasks, for the documentation's cards; an hour",
+        ),
+        SuiteEntry(
+            "method-cards-residual",
+            f"{_HOME}:method-cards-residual.yaml",
+            "the methods for residual branches against one baseline; minutes",
+        ),
     ],
     SuiteEntry,
     "trainoff.suites",

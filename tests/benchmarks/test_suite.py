@@ -486,6 +486,19 @@ def test_tuned_recipes_of_a_shipped_suite_have_equally_many_settings(name):
     assert len(counts) <= 1
 
 
+def test_interactions_cross_batch_schedule_and_regularizer():
+    recipes = {recipe.name: recipe.settings[0].fields for recipe in load_suite("interactions").recipes}
+    levels = [{key: str(fields[key]) for key in ("batch", "schedule", "regularizers")} for fields in recipes.values()]
+    counts = [len({level[key] for level in levels}) for key in ("batch", "schedule", "regularizers")]
+    assert counts == [2, 3, 3]
+    assert len({tuple(level.values()) for level in levels}) == len(recipes) == math.prod(counts)
+    for name, fields in recipes.items():
+        batch, schedule, regularizer = name.replace("inverse-power", "inverse_power").split("-")
+        assert fields["batch"] == int(batch.removeprefix("batch"))
+        assert fields["schedule"]["name"] == schedule
+        assert [choice["name"] for choice in fields["regularizers"]] == [regularizer][: regularizer != "none"]
+
+
 def test_an_unknown_suite_answers_with_the_closest_names():
     with pytest.raises(UserError, match="no suite is called 'digit'; did you mean digits"):
         load_suite("digit")

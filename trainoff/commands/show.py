@@ -35,10 +35,10 @@ def command(arguments: argparse.Namespace) -> None:
     """Print what a name does, its formula, its arguments and defaults, and its paper."""
     found = find(arguments.name)
     if arguments.json:
-        print_document(json.dumps([_facts(kind, entry) for kind, entry in found], indent=1, ensure_ascii=False))
+        print_document(json.dumps([facts_of(kind, entry) for kind, entry in found], indent=1, ensure_ascii=False))
         return
     for kind, entry in found:
-        for key, value in _facts(kind, entry).items():
+        for key, value in facts_of(kind, entry).items():
             if key == "arguments":
                 for name, default in value.items():
                     print(f"  {name}: {default}")
@@ -60,7 +60,8 @@ def _print_plot(entry: Entry) -> None:
         print("\n".join(plot_schedule(schedule(), entry.interval)))
 
 
-def _facts(kind: str, entry: Entry) -> dict[str, Any]:
+def facts_of(kind: str, entry: Entry) -> dict[str, Any]:
+    """What is printed of an entry, by label; the arguments are a mapping of names to defaults."""
     facts: dict[str, Any] = {"name": f"{entry.name} ({kind})", "what": entry.summary}
     facts |= {"formula": entry.formula, "paper": entry.paper, "package": entry.package}
     traits = (
