@@ -54,5 +54,5 @@ BATCH_REGIMES = Registry(
         ),
     ],
     BatchRegimeEntry,
-    "trainoff.batch_regimes",
+    "",
 )

@@ -252,7 +252,7 @@ def test_documented_names_exist():
 
 def test_plugins_page_lists_every_group():
     documented = set(first_column("plug-ins.md", "By name, from an installed package"))
-    assert documented == {registry.group for registry in KINDS.values()}
+    assert documented == {registry.group for registry in KINDS.values() if registry.group}
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_navigation_is_whole():
     """mkdocs only notes a page that the navigation lacks."""
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     named = {page for entry in yaml.safe_load(text)["nav"] for page in entry.values()}
-    assert named == {page.name for page in ROOT.glob("docs/*.md")}
+    assert named == {page.name for page in ROOT.glob("docs/*.md")} | {"methods/index.md"}
 
 
 def test_each_argument_has_a_help():

@@ -58,7 +58,7 @@ class Registry(Generic[AnyEntry]):
         kind: What the entries are, in the singular, for messages ("optimizer").
         entries: The shipped entries.
         entry_type: The class that describes a third party's entry, built with its name, target and package.
-        group: The entry-point group that third parties register under.
+        group: The entry-point group that third parties register under; empty where they cannot.
     """
 
     def __init__(self, kind: str, entries: Iterable[AnyEntry], entry_type: type[AnyEntry], group: str) -> None:
