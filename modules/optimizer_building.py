@@ -124,7 +124,23 @@ def build_optimizer(
         raise UserError(f"{optimizer_entry(choice).name} refuses its arguments: {error}", "optimizer") from error
     if precision == "16-mixed":
         _refuse_fused(optimizer)
+    if any("lr" not in group for group in optimizer.param_groups):
+        _refuse_rates(recipe, optimizer_entry(choice).name)
     return optimizer
+
+
+def _refuse_rates(recipe: Recipe, name: str) -> None:
+    """What sets or reads a group's rate, where an optimizer finds its steps by itself and has none."""
+    schedule = cast(Choice, recipe.schedule)
+    decays = any(choice.get("name") == "weight_decay" for choice in cast(Sequence[Choice], recipe.regularizers))
+    where = {
+        "schedule": schedule.get("name") != "constant" or len(schedule) > 1,
+        "regularizers": decays,
+        "parameters": any({"lr", "lr_scale"} & set(pattern) for pattern in recipe.parameters),
+    }
+    for key, is_asked in where.items():
+        if is_asked:
+            raise UserError(f"'{name}' finds its steps by itself: it has no learning rate to act on", key)
 
 
 def _refuse_fused(optimizer: Optimizer) -> None:

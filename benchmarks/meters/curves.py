@@ -129,8 +129,8 @@ class CurveMeter(L.Callback):
         mean = self._losses.mean()
         self._losses = LossSum()
         self.curves.train_loss.append(None if mean is None else finite(mean))
-        optimizer = trainer.optimizers[0]
-        self.curves.learning_rate.append(finite(optimizer.param_groups[0]["lr"]))
+        rate = trainer.optimizers[0].param_groups[0].get("lr")  # an optimizer that finds its steps by itself has none
+        self.curves.learning_rate.append(None if rate is None else finite(rate))
         parameters = [p.detach() for p in pl_module.parameters() if p.requires_grad]
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         self.curves.gradient_norm.append(norm(gradients))

@@ -35,6 +35,7 @@ NOT_MEASURED = {
     "initialisations.xavier": "is another name of xavier_uniform",
     "initialisations.kaiming": "is another name of kaiming_normal",
     "initialisations.lecun": "is another name of lecun_normal",
+    "optimizers.kron": "takes minutes a trial here, where the baseline takes a second",
 }
 _SHOWN_APART = {"name", "what", "formula", "paper", "arguments", "recipe"}
 

@@ -92,6 +92,12 @@ def test_curves_have_a_value_an_epoch(training):
     assert curves.learning_rate == [pytest.approx(0.05)] * 8
 
 
+def test_an_optimizer_without_a_rate_leaves_a_record():
+    record = train(make_trial({"optimizer": "alig", "batch": 64}, Budget(epochs=2)), Surroundings())
+    assert record.status == "ok"
+    assert record.curves.learning_rate == [None, None]
+
+
 @pytest.mark.parametrize("microbatches", [1, 3])
 def test_the_training_loss_is_the_mean_over_samples(microbatches):
     """With a rate of 0 the net stays as it is, so that the epoch's mean is the loss of all samples."""

@@ -325,6 +325,24 @@ def test_mistakes_are_said_in_one_line(optimizer, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"schedule": "cosine"},
+        {"schedule": {"name": "constant", "warmup": 2}},
+        {"schedule": "plateau"},
+        {"regularizers": ["weight_decay"]},
+        {"parameters": [{"match": "*", "lr_scale": 0.5}]},
+    ],
+    ids=lambda fields: "-".join(fields),
+)
+def test_what_acts_on_a_rate_is_refused_where_there_is_none(fields):
+    module = Recipe("alig", **fields).apply(UsersModule())
+    said = f"{next(iter(fields))}: 'alig' finds its steps by itself"
+    with pytest.raises(UserError, match=said):
+        make_trainer(max_epochs=1).fit(module, datamodule=UsersData())
+
+
 def test_muon_needs_a_hidden_matrix():
     module = Classifier("linear", recipe="muon", input_shape=(4,), output_size=2)
     with pytest.raises(UserError, match="'muon' is for matrices between hidden units, and Classifier has none"):
