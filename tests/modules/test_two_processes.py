@@ -72,3 +72,20 @@ def test_two_processes_train_what_is_not_frozen():
         assert moved == {"net.2.weight", "net.2.bias"}
         trained[devices] = parameters_of(module)
     torch.testing.assert_close(trained[2], trained[1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="torch's SyncBatchNorm needs accelerators, one a process")
+def test_synchronised_batch_norm_on_two_devices_is_batch_norm_on_one():
+    """Each device sees half of a batch; mean and variance are of the whole batch all the same."""
+    trained = []
+    for devices in (1, 2):
+        L.seed_everything(4, verbose=False)
+        strategy = {"name": "ddp_spawn", "devices": 2, "sync_batchnorm": True} if devices == 2 else None
+        recipe = Recipe({"name": "sgd", "lr": 0.1}, batch=64, strategy=strategy)
+        net = {"name": "mlp", "hidden": [16], "norm": "batch"}
+        module = Classifier(net, recipe, input_shape=(1, 8, 8), output_size=10)
+        arguments = {"devices": 1, **recipe.trainer_arguments(), "accelerator": "gpu"}
+        make_trainer(max_epochs=1, max_steps=10, **arguments).fit(module, datamodule=Digits())
+        trained.append(parameters_of(module.cpu()))
+    torch.testing.assert_close(*trained, rtol=0, atol=1e-5)
