@@ -1,4 +1,4 @@
-"""Optimizers by name: all of torch.optim, and all that pytorch_optimizer lists; data only."""
+"""Optimizers by name: all of torch.optim, all that pytorch_optimizer lists, and one of our own; data only."""
 
 from __future__ import annotations
 
@@ -150,9 +150,19 @@ _TORCH = [
     ),
 ]
 
+_OURS = [
+    OptimizerEntry(
+        "kahan_sgd",
+        "trainoff.modules.kahan_sgd:KahanSGD",
+        "SGD for bfloat16 weights (bf16-true) that loses no update to rounding: Kahan-summed, or rounded at random",
+        "b ← μb + g, y ← c − lr · b, θ' ← round(θ + y), c ← y − (θ' − θ)",
+        "De Sa et al. 2018, High-accuracy low-precision training; Zamirai et al. 2020, Revisiting bfloat16 training",
+    ),
+]
+
 # Which the tests of resuming and of bf16 cover.
 _GUARANTEED = {
-    "adabelief", "adadelta", "adagrad", "adam", "adamax", "adamw", "adan", "ademamix", "adopt", "asgd",
+    "adabelief", "adadelta", "adagrad", "adam", "adamax", "adamw", "adan", "ademamix", "adopt", "asgd", "kahan_sgd",
     "lamb", "lion", "lookahead", "muon", "nadam", "po_muon", "prodigy", "radam", "ranger21", "rmsprop", "rprop", "sam",
     "schedulefreeadamw", "schedulefreesgd", "sgd",
 }  # fmt: skip
@@ -179,7 +189,7 @@ def _library_entry(name: str, class_name: str) -> OptimizerEntry:
     )
 
 
-_ALL = [*_TORCH, *(_library_entry(name, class_name) for name, class_name in library.CLASSES.items())]
+_ALL = [*_TORCH, *_OURS, *(_library_entry(name, class_name) for name, class_name in library.CLASSES.items())]
 
 OPTIMIZERS = Registry(
     "optimizer",
