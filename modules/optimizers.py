@@ -1,4 +1,4 @@
-"""Optimizers by name: all of torch.optim, and all that pytorch_optimizer lists; data only."""
+"""Optimizers by name: all of torch.optim, all that pytorch_optimizer lists, and one of our own; data only."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class OptimizerEntry(Entry):
             most. Recipes provide it.
         unsupported: Why recipes do not offer it; empty where they do.
         learning_rate: A rate that trains, where the library's default does not or there is none.
-        guaranteed: Tests hold that it trains, that a resumed training ends at the parameters of an uninterrupted one,
-            and that it works under bf16-mixed. The others are tested to train.
+        guaranteed: Tests hold that it trains, that a resumed training ends at the parameters of an uninterrupted one and
+            two processes at those of one, and that it works under bf16-mixed. The others are tested to train.
     """
 
     fused: bool = False
@@ -152,9 +152,19 @@ _TORCH = [
     ),
 ]
 
+_OURS = [
+    OptimizerEntry(
+        "kahan_sgd",
+        "trainoff.modules.kahan_sgd:KahanSGD",
+        "SGD for bfloat16 weights (bf16-true) that loses no update to rounding: Kahan-summed, or rounded at random",
+        "b ← μb + g, y ← c − lr · b, θ' ← round(θ + y), c ← y − (θ' − θ)",
+        "De Sa et al. 2018, High-accuracy low-precision training; Zamirai et al. 2020, Revisiting bfloat16 training",
+    ),
+]
+
 # Which the tests of resuming and of bf16 cover.
 _GUARANTEED = {
-    "adabelief", "adadelta", "adagrad", "adam", "adamax", "adamw", "adan", "ademamix", "adopt", "asgd",
+    "adabelief", "adadelta", "adagrad", "adam", "adamax", "adamw", "adan", "ademamix", "adopt", "asgd", "kahan_sgd",
     "lamb", "lion", "lookahead", "muon", "nadam", "po_muon", "prodigy", "radam", "ranger21", "rmsprop", "rprop", "sam",
     "schedulefreeadamw", "schedulefreesgd", "sgd",
 }  # fmt: skip
@@ -192,7 +202,7 @@ def _library_entry(name: str, class_name: str) -> OptimizerEntry:
     )
 
 
-_ALL = [*_TORCH, *(_library_entry(name, class_name) for name, class_name in library.CLASSES.items())]
+_ALL = [*_TORCH, *_OURS, *(_library_entry(name, class_name) for name, class_name in library.CLASSES.items())]
 
 OPTIMIZERS = Registry(
     "optimizer",

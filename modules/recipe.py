@@ -58,7 +58,8 @@ class Recipe:
             statistics and losses that average over something other than samples are exceptions.)
         initialisation: Of the weights; see ``trainoff list initialisations``.
         precision: Lightning's name, such as ``bf16-mixed``; nothing for whatever the Trainer has.
-        strategy: Lightning's name, ``{name: ddp, devices: 2, nodes: 1}``; nothing for whatever the Trainer has.
+        strategy: Lightning's name, ``{name: ddp, devices: 2, nodes: 1, sync_batchnorm: true}``; nothing for
+            whatever the Trainer has.
         parameters: Groups by name pattern, the first match counts:
             ``[{match: "backbone.*", lr_scale: 0.1}, {match: "embed.*", freeze: true}]``.
 
@@ -168,6 +169,8 @@ class Recipe:
                 arguments["devices"] = options.pop("devices")
             if "nodes" in options:
                 arguments["num_nodes"] = options.pop("nodes")
+            if "sync_batchnorm" in options:
+                arguments["sync_batchnorm"] = options.pop("sync_batchnorm")
             choice = cast(Choice, self.strategy)
             plain_name = "name" in choice and not options
             arguments["strategy"] = choice["name"] if plain_name else STRATEGIES.load(choice)(**options)

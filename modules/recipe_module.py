@@ -138,6 +138,11 @@ class RecipeModule(L.LightningModule):
             self.log("train/loss", mean, prog_bar=True, sync_dist=True)
         self.train_loss = LossSum()
 
+    def on_validation_start(self) -> None:
+        """Begin with fresh metrics: those that ``trainer.validate`` leaves behind cannot be updated in a later fit."""
+        self.validation_loss.reset()
+        self.validation_metrics.reset()
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Loss and metrics on validation."""
         self._evaluate(batch, self.validation_loss, self.validation_metrics)

@@ -54,6 +54,29 @@ class RecipeLR(LambdaLR):
         super().load_state_dict({**state_dict, "lr_lambdas": [None] * len(self.lr_lambdas)})
 
 
+class SharedPlateau(ReduceLROnPlateau):
+    """``ReduceLROnPlateau`` that reads the mean of all processes' values.
+
+    A value logged without ``sync_dist=True`` is another one in each process: each would set a rate of its own, and
+    their weights would part.
+    """
+
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]  # as torch's own does
+        """Judge the value of an epoch."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            device = self.optimizer.param_groups[0]["params"][0].device
+            metrics = torch.as_tensor(metrics, dtype=torch.float32).to(device, copy=True)
+            torch.distributed.all_reduce(metrics)
+            metrics /= torch.distributed.get_world_size()
+        super().step(metrics, epoch)
+
+
+def _plateau_scheduler(plateau: Plateau, optimizer: torch.optim.Optimizer) -> SharedPlateau:
+    return SharedPlateau(
+        optimizer, mode=plateau.mode, factor=plateau.multiplier, patience=plateau.patience, min_lr=plateau.minimum
+    )
+
+
 def split_choice(choice: Mapping[str, Any]) -> tuple[dict[str, Any], float, Interval]:
     """The schedule's own arguments, the warm-up (a share below 1, else steps), and what the step counts."""
     arguments = arguments_of(choice)
@@ -116,7 +139,7 @@ def lightning_scheduler(
         if warmup:
             raise UserError("plateau has no warm-up: it reads the validation metric only", "schedule.warmup")
         plateau = Plateau(**arguments)
-        return {"scheduler": plateau.scheduler(optimizer), "interval": "epoch", "monitor": plateau.monitor}
+        return {"scheduler": _plateau_scheduler(plateau, optimizer), "interval": "epoch", "monitor": plateau.monitor}
     total = total_steps if interval == "step" else (total_epochs or math.inf)
     needs_total = ("name" in choice and SCHEDULES[choice["name"]].needs_total) or (0 < warmup < 1)
     if not math.isfinite(total) and needs_total:

@@ -9,13 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from trainoff.errors import UserError
-
-if TYPE_CHECKING:
-    from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 class Schedule(Protocol):
@@ -305,7 +301,7 @@ class Plateau:
     """Multiply the rate by ``factor`` when the monitored value has not improved for ``patience`` epochs.
 
     Unlike the others it is not a function of the step: it reads the validation metric (torch's
-    ``ReduceLROnPlateau``).
+    ``ReduceLROnPlateau``), over several processes the mean of theirs.
 
     Args:
         monitor: Name of a logged value, found in either spelling: ``val/loss`` or ``val_loss``.
@@ -325,11 +321,3 @@ class Plateau:
         _require(self.mode in ("min", "max"), f"mode is {self.mode!r}; it is 'min' or 'max'")
         _require(0 < self.multiplier < 1, f"multiplier is {self.multiplier}; it lies in (0, 1)")
         _require(self.patience >= 0, f"patience is {self.patience}; it is at least 0")
-
-    def scheduler(self, optimizer: Optimizer) -> ReduceLROnPlateau:
-        """Torch's scheduler with these arguments."""
-        from torch.optim.lr_scheduler import ReduceLROnPlateau
-
-        return ReduceLROnPlateau(
-            optimizer, mode=self.mode, factor=self.multiplier, patience=self.patience, min_lr=self.minimum
-        )

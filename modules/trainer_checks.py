@@ -105,3 +105,8 @@ def _check_strategy(recipe: Recipe, trainer: L.Trainer, advice: str) -> None:
     for key, actual in (("devices", trainer.num_devices), ("nodes", trainer.num_nodes)):
         if isinstance(options.get(key), int) and options[key] != actual:
             raise UserError(f"the recipe's are {options[key]}, the Trainer's {actual}; {advice}", f"strategy.{key}")
+    if options.get("sync_batchnorm"):
+        if getattr(trainer.strategy, "_layer_sync", None) is None:
+            raise UserError(f"the recipe has it, the Trainer has not; {advice}", "strategy.sync_batchnorm")
+        if trainer.strategy.root_device.type == "cpu":
+            raise UserError("torch's SyncBatchNorm runs on accelerators only; leave it out", "strategy.sync_batchnorm")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import cast
 
+from trainoff.errors import UserError
 from trainoff.modules.applying import build_callbacks
 from trainoff.modules.initialisation import INITIALISATIONS
 from trainoff.modules.optimizer_building import (
@@ -18,6 +20,9 @@ from trainoff.modules.optimizers import OPTIMIZERS
 from trainoff.modules.parameter_groups import check_patterns
 from trainoff.modules.recipe import Choice, Recipe
 from trainoff.modules.regularizers import REGULARIZERS
+from trainoff.modules.regularizers.base import RecipeCallback
+from trainoff.modules.regularizers.batch_augmentation import PairMixing
+from trainoff.modules.regularizers.weight_averaging import AveragedWeights
 from trainoff.modules.schedule_building import build_schedule, split_choice
 from trainoff.modules.schedule_functions import Plateau
 from trainoff.modules.schedules import SCHEDULES
@@ -37,8 +42,16 @@ def validate_recipe(recipe: Recipe) -> None:
     for number, choice in enumerate(recipe.regularizers):
         regularizer = cast(Choice, choice)
         bind_arguments(REGULARIZERS.load(regularizer), arguments_of(regularizer), f"regularizers[{number}]")
-    build_callbacks(recipe)
+    _refuse_contradictions(build_callbacks(recipe))
     check_patterns(recipe.parameters)
+
+
+def _refuse_contradictions(callbacks: Sequence[RecipeCallback]) -> None:
+    """Two regularizers of which the second undoes, or does again, what the first has done."""
+    for kind, verb in ((AveragedWeights, "put their average in the weights' place"), (PairMixing, "mix each batch")):
+        names = [type(callback).__name__.lower() for callback in callbacks if isinstance(callback, kind)]
+        if len(names) > 1:
+            raise UserError(f"{' and '.join(names)} would both {verb}; keep one", "regularizers")
 
 
 def _validate_optimizer(choice: Choice, where: str) -> None:

@@ -52,6 +52,14 @@ def test_own_module_recipe(folder):
     assert "MicrobatchAveraging" in output
 
 
+def test_adam_by_hand_by_lightning_and_by_a_recipe_end_at_equal_parameters(folder):
+    """The example compares them itself, within 1e-5; they have moved ten thousand times as far."""
+    output = run(folder, sys.executable, "adam_three_ways.py").stdout
+    assert float(output.partition("moved by up to ")[2].split()[0]) > 0.1
+    for name in ("Lightning", "trainoff"):
+        assert float(output.partition(f"{name} and the loop by hand differ by at most ")[2].split()[0]) < 1e-5
+
+
 def test_compare_recipes_from_an_unguarded_script(folder):
     output = run(folder, sys.executable, "compare_recipes.py").stdout
     for name in ("sgd", "adamw-cosine", "nadam-batch64"):

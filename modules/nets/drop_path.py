@@ -34,6 +34,17 @@ class DropPath(nn.Module):
         return f"p={self.p:g}"
 
 
+def share_at_depth(p: float, number: int, count: int) -> float:
+    """P · l / L (Huang et al. 2016, eq. 4).
+
+    Args:
+        p: Of the last branch.
+        number: l, from 1.
+        count: L.
+    """
+    return p * number / count
+
+
 def set_drop_path(net: nn.Module, p: float) -> int:
     """Set each DropPath of a net to its share: p · l / L for the l-th of L (Huang et al. 2016, eq. 4).
 
@@ -51,5 +62,5 @@ def set_drop_path(net: nn.Module, p: float) -> int:
         raise UserError(f"the share of samples lies in [0, 1), not {p}", "drop_path")
     layers = [layer for layer in net.modules() if isinstance(layer, DropPath)]
     for number, layer in enumerate(layers, 1):
-        layer.p = p * number / len(layers)
+        layer.p = share_at_depth(p, number, len(layers))
     return len(layers)

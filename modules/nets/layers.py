@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from trainoff.errors import UserError, closest
+from trainoff.modules.nets.ghost_batch_norm import GhostBatchNorm1d, GhostBatchNorm2d
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -26,11 +27,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
 }
 
-NORMS = ("batch", "group", "instance", "layer", "rms")
+NORMS = ("batch", "ghost_batch", "group", "instance", "layer", "rms")
 
 # Wu & He 2018 use 32 groups in nets of 64 to 2048 channels; the nets here begin at 16 channels, of which 32 groups
 # would make an instance norm.
 _GROUPS = 8
+
+
+Norm = str | Mapping[str, Any] | None  # a name, a name with its arguments, or none
 
 
 class ChannelRMSNorm(nn.RMSNorm):
@@ -55,34 +59,42 @@ def activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
-def norm_layer(name: str | None, features: int, dimensions: Literal[1, 2]) -> nn.Module:
+def norm_layer(norm: Norm, features: int, dimensions: Literal[1, 2]) -> nn.Module:
     """A normalisation by name, with a trainable scale for each feature (and a shift, except for rms).
 
-    ===========  ==============================================  =================================================
-    name         1 dimension: (batch, features)                  2 dimensions: (batch, features, height, width)
-    ===========  ==============================================  =================================================
-    None         nothing                                         nothing
-    ``batch``    each feature over the batch                     each feature over batch, height and width
-    ``layer``    each sample over its features                   each sample over features, height and width
-    ``group``    each sample over groups of features             each sample over groups, height and width
-    ``instance`` refused: one number has no variance             each sample and feature over height and width
-    ``rms``      each sample over its features, no mean taken    each position over its features, no mean taken
-    ===========  ==============================================  =================================================
+    =============== ============================================  ================================================
+    name            1 dimension: (batch, features)                2 dimensions: (batch, features, height, width)
+    =============== ============================================  ================================================
+    None            nothing                                       nothing
+    ``batch``       each feature over the batch                   each feature over batch, height and width
+    ``ghost_batch`` each feature over parts of the batch          each feature over parts of it, height and width
+    ``layer``       each sample over its features                 each sample over features, height and width
+    ``group``       each sample over groups of features           each sample over groups, height and width
+    ``instance``    refused: one number has no variance           each sample and feature over height and width
+    ``rms``         each sample over its features, no mean taken  each position over its features, no mean taken
+    =============== ============================================  ================================================
 
-    The number of groups is 8, or the largest divisor of ``features`` that divides 8.
+    The number of groups is 8, or the largest divisor of ``features`` that divides 8. The parts of ``ghost_batch`` have
+    32 samples or more; ``{"name": "ghost_batch", "size": 64}`` says another number.
 
     Args:
-        name: One of :data:`NORMS`, or None.
+        norm: One of :data:`NORMS`, a mapping of a name and its arguments, or None.
         features: Number of features or channels.
         dimensions: 1 for vectors, 2 for images.
 
     Raises:
-        UserError: For an unknown name, and for ``instance`` on vectors.
+        UserError: For an unknown name or argument, and for ``instance`` on vectors.
     """
-    if name is None:
+    if norm is None:
         return nn.Identity()
+    arguments = {} if isinstance(norm, str) else {key: value for key, value in norm.items() if key != "name"}
+    name = norm if isinstance(norm, str) else str(norm.get("name"))
     if name not in NORMS:
         raise UserError(f"no norm is called '{name}'{closest(name, NORMS)}", "norm")
+    if name == "ghost_batch":
+        return _ghost_batch_norm(features, dimensions, **arguments)
+    if arguments:
+        raise UserError(f"'{name}' takes no arguments, such as {', '.join(arguments)}", "norm")
     if name == "instance" and dimensions == 1:
         raise UserError("instance norm needs images: a feature of a vector is one number; take layer or rms", "norm")
     if name == "batch":
@@ -96,6 +108,12 @@ def norm_layer(name: str | None, features: int, dimensions: Literal[1, 2]) -> nn
         # channel, so that the net stays independent of the image's size.
         return nn.LayerNorm(features) if dimensions == 1 else nn.GroupNorm(1, features)
     return nn.RMSNorm(features) if dimensions == 1 else ChannelRMSNorm(features)
+
+
+def _ghost_batch_norm(features: int, dimensions: Literal[1, 2], size: int = 32, **others: Any) -> nn.Module:
+    if others:
+        raise UserError(f"'ghost_batch' takes no '{next(iter(others))}'; it takes size", "norm")
+    return GhostBatchNorm1d(features, size) if dimensions == 1 else GhostBatchNorm2d(features, size)
 
 
 def dropout_place(p: float) -> nn.Dropout:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from trainoff.modules.nets.layers import Norm, check_widths, dropout_place, norm_layer
 from trainoff.modules.nets.layers import activation as activation_named
-from trainoff.modules.nets.layers import check_widths, dropout_place, norm_layer
 
 
 class MLP(nn.Module):
@@ -25,7 +25,8 @@ class MLP(nn.Module):
         output_size: Number of outputs.
         hidden: Widths of the hidden layers; none makes a linear net.
         activation: See :data:`trainoff.modules.nets.layers.ACTIVATIONS`.
-        norm: None, ``batch``, ``layer``, ``group`` or ``rms``; see :func:`trainoff.modules.nets.layers.norm_layer`.
+        norm: None, ``batch``, ``ghost_batch``, ``layer``, ``group`` or ``rms``; see
+            :func:`trainoff.modules.nets.layers.norm_layer`.
         dropout: Share of hidden activations that are zeroed in training, in [0, 1).
 
     Raises:
@@ -38,7 +39,7 @@ class MLP(nn.Module):
         output_size: int,
         hidden: Sequence[int] = (128, 128),
         activation: str = "relu",
-        norm: str | None = None,
+        norm: Norm = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from trainoff.errors import UserError
 from trainoff.modules.nets.drop_path import DropPath, set_drop_path
+from trainoff.modules.nets.layers import Norm, check_widths, dropout_place, image_sizes, norm_layer
 from trainoff.modules.nets.layers import activation as activation_named
-from trainoff.modules.nets.layers import check_widths, dropout_place, image_sizes, norm_layer
 
 
 def shortcut(x: torch.Tensor, channels: int, stride: int) -> torch.Tensor:
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
         norm: By name; without one the convolutions have biases.
     """
 
-    def __init__(self, input_channels: int, channels: int, stride: int, activation: str, norm: str | None) -> None:
+    def __init__(self, input_channels: int, channels: int, stride: int, activation: str, norm: Norm) -> None:
         super().__init__()
         self.channels, self.stride = channels, stride
         self.convolution1 = nn.Conv2d(input_channels, channels, 3, stride, padding=1, bias=norm is None)
@@ -76,7 +76,7 @@ class CifarResNet(nn.Module):
         depth: 8, 14, 20, 26, ...
         width: Channels of the first stage.
         activation: See :data:`trainoff.modules.nets.layers.ACTIVATIONS`.
-        norm: ``batch``, ``layer``, ``group``, ``instance``, ``rms`` or None; see
+        norm: ``batch``, ``ghost_batch``, ``layer``, ``group``, ``instance``, ``rms`` or None; see
             :func:`trainoff.modules.nets.layers.norm_layer`.
         dropout: Share of the dense layer's inputs that is zeroed in training, in [0, 1).
         drop_path: Share of samples for which the last block is left out in training, in [0, 1); earlier blocks less,
@@ -94,7 +94,7 @@ class CifarResNet(nn.Module):
         depth: int = 20,
         width: int = 16,
         activation: str = "relu",
-        norm: str | None = "batch",
+        norm: Norm = "batch",
         dropout: float = 0.0,
         drop_path: float = 0.0,
     ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -15,6 +14,14 @@ from torch.nn import functional as F
 
 from trainoff.errors import UserError
 from trainoff.modules.regularizers.base import Phase, Regularizer
+from trainoff.modules.regularizers.training_step import (
+    leave_step,
+    like_batch,
+    parts_of,
+    present_batch,
+    replace_batch,
+    stand_before,
+)
 from trainoff.seeds import derive_seed
 
 
@@ -45,10 +52,7 @@ class BatchAugmentation(Regularizer):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put itself before ``training_step``."""
-        if "training_step" not in vars(pl_module):
-            step = functools.partial(_step_on_changed, pl_module)
-            step.__wrapped__ = type(pl_module).training_step  # type: ignore[attr-defined]  # Lightning reads its signature
-            pl_module.training_step = step  # type: ignore[method-assign]
+        stand_before(pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Seed the epoch's numbers."""
@@ -63,36 +67,20 @@ class BatchAugmentation(Regularizer):
         Raises:
             UserError: For a batch that is not inputs and targets.
         """
-        given, changed = vars(pl_module).get("changed_batch", (None, None))
-        present = changed if given is batch else batch
-        if not isinstance(present, (tuple, list)) or len(present) < 2 or not all(map(torch.is_tensor, present[:2])):
-            raise UserError("needs batches of (inputs, targets)", type(self).__name__)
-        inputs, targets, *others = present
+        present = present_batch(pl_module, batch)
+        inputs, targets, *others = parts_of(present, type(self).__name__)
         classes = None if targets.is_floating_point() else _classes(trainer, pl_module)
         with torch.no_grad():
             made = [*self.change(inputs, targets, classes), *others]
-        container = type(present)
-        new = container(*made) if hasattr(present, "_fields") else container(made)  # type: ignore[call-arg]
-        vars(pl_module)["changed_batch"] = (batch, new)
+        replace_batch(pl_module, batch, like_batch(present, made))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the module as it was."""
-        _restore(pl_module)
+        leave_step(pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
-        _restore(pl_module)
-
-
-def _step_on_changed(module: L.LightningModule, batch: Any, *args: Any, **kwargs: Any) -> Any:
-    given, changed = vars(module).get("changed_batch", (None, None))
-    return type(module).training_step(module, changed if given is batch else batch, *args, **kwargs)
-
-
-def _restore(module: L.LightningModule) -> None:
-    vars(module).pop("changed_batch", None)
-    if isinstance(vars(module).get("training_step"), functools.partial):
-        del vars(module)["training_step"]
+        leave_step(pl_module)
 
 
 def _classes(trainer: L.Trainer, module: L.LightningModule) -> int | None:
@@ -102,26 +90,42 @@ def _classes(trainer: L.Trainer, module: L.LightningModule) -> int | None:
     return int(found) if found else None
 
 
-def refuse_hard_targets(trainer: L.Trainer, module: L.LightningModule, name: str, classes: int | None) -> None:
-    """Raise :class:`UserError` where class numbers cannot become shares of classes.
+class PairMixing(BatchAugmentation):
+    """Mixes each sample with another one of its batch, and their targets alike.
 
     Args:
-        trainer: Whose DataModule may say the number of classes.
-        module: Whose loss has to take shares.
-        name: The regularizer's, for the message.
-        classes: The number of classes, where the recipe says it.
+        alpha: Of the Beta distribution that the shares are drawn from, above 0.
+        num_classes: Where neither the DataModule nor the module's hyperparameters say it.
+
+    Raises:
+        UserError: For an α that is not positive.
     """
-    regression = getattr(getattr(trainer, "datamodule", None), "task", "") == "regression"
-    if regression:
-        return
-    if not any(isinstance(part, nn.CrossEntropyLoss) for part in module.modules()):
-        raise UserError(
-            f"{type(module).__name__} has no nn.CrossEntropyLoss, which takes shares of classes as targets; keep its "
-            "loss as a submodule",
-            name,
-        )
-    if classes is None and _classes(trainer, module) is None:
-        raise UserError("the number of classes is not known; give num_classes", name)
+
+    name: ClassVar[str]  # among the regularizers, for messages
+
+    def __init__(self, alpha: float, num_classes: int | None) -> None:
+        super().__init__()
+        if alpha <= 0:
+            raise UserError(f"alpha is above 0, not {alpha}", "alpha")
+        self.alpha = alpha
+        self.num_classes = num_classes
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse a module whose targets cannot be shares of classes; those of a regression are numbers anyway.
+
+        Raises:
+            UserError: Where the loss takes no shares, or the number of classes is not known.
+        """
+        if getattr(getattr(trainer, "datamodule", None), "task", "") == "regression":
+            return
+        if not any(isinstance(part, nn.CrossEntropyLoss) for part in pl_module.modules()):
+            raise UserError(
+                f"{type(pl_module).__name__} has no nn.CrossEntropyLoss, which takes shares of classes as targets; "
+                "keep its loss as a submodule",
+                self.name,
+            )
+        if self.num_classes is None and _classes(trainer, pl_module) is None:
+            raise UserError("the number of classes is not known; give num_classes", self.name)
 
 
 def mix_targets(targets: Tensor, partners: Tensor, share: float, classes: int | None) -> Tensor:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
-import lightning as L
 import torch
 from torch import Tensor
 
-from trainoff.errors import UserError
-from trainoff.modules.regularizers.batch_augmentation import BatchAugmentation, mix_targets, refuse_hard_targets
+from trainoff.modules.regularizers.batch_augmentation import PairMixing, mix_targets
 
 
-class CutMix(BatchAugmentation):
+class CutMix(PairMixing):
     """Replaces a box by that of another sample, and mixes the targets by its area (Yun et al. 2019, algorithm A1).
 
     The box takes 1 − λ of the area before it is cut at the border, λ ~ Beta(α, α), one box a batch. The dimensions of
@@ -27,16 +26,10 @@ class CutMix(BatchAugmentation):
         UserError: For an α that is not positive.
     """
 
-    def __init__(self, alpha: float = 1.0, num_classes: int | None = None) -> None:
-        super().__init__()
-        if alpha <= 0:
-            raise UserError(f"alpha is above 0, not {alpha}", "alpha")
-        self.alpha = alpha
-        self.num_classes = num_classes
+    name: ClassVar[str] = "cutmix"
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse a module whose targets cannot be shares of classes."""
-        refuse_hard_targets(trainer, pl_module, "cutmix", self.num_classes)
+    def __init__(self, alpha: float = 1.0, num_classes: int | None = None) -> None:
+        super().__init__(alpha, num_classes)
 
     def change(self, inputs: Tensor, targets: Tensor, classes: int | None) -> tuple[Tensor, Tensor]:
         """Paste the box."""

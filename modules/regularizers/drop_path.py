@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
 
 import lightning as L
+from torch import nn
 
 from trainoff.errors import UserError
 from trainoff.modules.nets.drop_path import DropPath as DropPathLayer
-from trainoff.modules.nets.drop_path import set_drop_path
-from trainoff.modules.regularizers.base import Phase, Regularizer
+from trainoff.modules.nets.drop_path import share_at_depth
+from trainoff.modules.regularizers.layer_settings import LayerSetting
 
 
-class DropPath(Regularizer):
+class DropPath(LayerSetting):
     """Leaves residual branches out at random, during fit (Huang et al. 2016, eq. 2 and 4).
 
     Sets every :class:`trainoff.modules.nets.drop_path.DropPath` of the module: the l-th of L drops a share p · l / L
@@ -25,37 +26,22 @@ class DropPath(Regularizer):
         UserError: For a share outside [0, 1).
     """
 
-    phase: ClassVar[Phase] = Phase.LOSS
-
     def __init__(self, p: float = 0.1) -> None:
-        super().__init__()
         if not 0 <= p < 1:
             raise UserError(f"the share of samples lies in [0, 1), not {p}", "p")
-        self.p = p
-        self._before: list[tuple[DropPathLayer, float]] = []
+        super().__init__(p)
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Set the shares.
-
-        Raises:
-            UserError: Where the module has no place for it.
-        """
-        self._before = [(layer, layer.p) for layer in pl_module.modules() if isinstance(layer, DropPathLayer)]
-        if not set_drop_path(pl_module, self.p):
+    def layers_of(self, module: L.LightningModule) -> Sequence[nn.Module]:
+        """The ends of the residual branches, in the order in which they are registered."""
+        layers = [layer for layer in module.modules() if isinstance(layer, DropPathLayer)]
+        if not layers:
             raise UserError(
-                f"{type(pl_module).__name__} has no residual branch that can be left out; resnet20 has, and a "
+                f"{type(module).__name__} has no residual branch that can be left out; resnet20 has, and a "
                 "trainoff.modules.nets.drop_path.DropPath() at the end of each branch makes your own net ready",
                 "drop_path",
             )
+        return layers
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the net as it was: another recipe may come."""
-        self._restore()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the net as it was."""
-        self._restore()
-
-    def _restore(self) -> None:
-        for layer, p in self._before:
-            layer.p = p
+    def share_of(self, number: int, count: int) -> float:
+        """The deeper the larger."""
+        return share_at_depth(self.p, number, count)

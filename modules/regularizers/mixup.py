@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import lightning as L
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from trainoff.errors import UserError
-from trainoff.modules.regularizers.batch_augmentation import BatchAugmentation, mix_targets, refuse_hard_targets
+from trainoff.modules.regularizers.batch_augmentation import PairMixing, mix_targets
 
 
-class Mixup(BatchAugmentation):
+class Mixup(PairMixing):
     """Trains on λxᵢ + (1 − λ)xⱼ with targets mixed alike, λ ~ Beta(α, α) for each batch (Zhang et al. 2018, eq. 1).
 
     Class numbers become shares of classes, which ``nn.CrossEntropyLoss`` takes; targets of a regression are mixed as
@@ -24,16 +24,10 @@ class Mixup(BatchAugmentation):
         UserError: For an α that is not positive.
     """
 
-    def __init__(self, alpha: float = 0.2, num_classes: int | None = None) -> None:
-        super().__init__()
-        if alpha <= 0:
-            raise UserError(f"alpha is above 0, not {alpha}", "alpha")
-        self.alpha = alpha
-        self.num_classes = num_classes
+    name: ClassVar[str] = "mixup"
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse a module whose targets cannot be shares of classes."""
-        refuse_hard_targets(trainer, pl_module, "mixup", self.num_classes)
+    def __init__(self, alpha: float = 0.2, num_classes: int | None = None) -> None:
+        super().__init__(alpha, num_classes)
 
     def change(self, inputs: Tensor, targets: Tensor, classes: int | None) -> tuple[Tensor, Tensor]:
         """Mix each sample with another one of the batch."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from trainoff.errors import UserError
 from trainoff.modules.regularizers.base import Phase, Regularizer
+from trainoff.modules.regularizers.training_data import training_batches
 
 
 class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
@@ -104,7 +103,7 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
         self._renewed_at = self._updates
         # What a loader draws, or dropout, is not to change the training that goes on.
         with torch.random.fork_rng(), trainer.precision_plugin.forward_context():
-            update_bn(_training_data(trainer, module), module, module.device)
+            update_bn(training_batches(trainer, module), module, module.device)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the average as the state, and the weights that training goes on with beside it."""
@@ -129,14 +128,6 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
 def _tracks_statistics(module: nn.Module) -> bool:
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     return any(isinstance(part, norms) and part.track_running_stats for part in module.modules())
-
-
-def _training_data(trainer: L.Trainer, module: L.LightningModule) -> Iterable[Any]:
-    """A new loader where one can be had: the present one may be in use."""
-    for source in (getattr(trainer, "datamodule", None), module):
-        if source is not None and is_overridden("train_dataloader", source):
-            return cast(Iterable[Any], source.train_dataloader())
-    return cast(Iterable[Any], trainer.train_dataloader)
 
 
 class EMA(AveragedWeights):

@@ -11,13 +11,17 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from users_project import UsersData, UsersModule, make_trainer, train_and_tell
 
 from trainoff.datamodules import Wine
 from trainoff.errors import UserError
 from trainoff.modules import Classifier, Recipe
+from trainoff.modules.nets.layers import norm_layer
 from trainoff.modules.regularizers import L2
+
+SYNCED = {"name": "ddp", "sync_batchnorm": True}
 
 
 def test_the_optimizer_becomes_the_recipes():
@@ -196,6 +200,8 @@ def test_a_users_callback_that_lightning_would_drop_is_an_error():
         (Recipe(batch=32, microbatches=4), {"accumulate_grad_batches": 2}, "the recipe's are 4, the Trainer accum"),
         (Recipe(strategy="ddp"), {}, "the recipe's is ddp"),
         (Recipe(strategy={"name": "auto", "devices": 2}), {}, "the recipe's are 2"),
+        (Recipe(strategy=SYNCED), {"strategy": "ddp"}, "sync_batchnorm: the recipe has it, the Trainer has not"),
+        (Recipe(strategy=SYNCED), {"strategy": "ddp", "sync_batchnorm": True}, "runs on accelerators only"),
         (Recipe("lbfgs", microbatches=2), {"accumulate_grad_batches": 2}, "cannot accumulate"),
         (Recipe(regularizers=["gradient_clip"]), {"gradient_clip_val": 1.0}, "gradient_clip_val as well"),
     ],
@@ -206,6 +212,19 @@ def test_a_trainer_that_contradicts_the_recipe_stops_at_the_start(recipe, argume
         make_trainer(**arguments).fit(module, datamodule=UsersData())
     assert "\n" not in str(caught.value)
     assert module.trainer.global_step == 0
+
+
+def test_synchronised_batch_norm_reaches_the_trainer_and_takes_every_batch_norms_place():
+    """The conversion; torch's SyncBatchNorm itself needs an accelerator (see test_two_processes.py)."""
+    recipe = Recipe(strategy={**SYNCED, "devices": 1})
+    assert recipe.trainer_arguments() == {"devices": 1, "sync_batchnorm": True, "strategy": "ddp"}
+    trainer = make_trainer(**recipe.trainer_arguments())
+    norms = [norm_layer(name, 4, 2) for name in ("batch", "ghost_batch", "layer")]
+    converted = trainer.strategy._layer_sync.apply(nn.Sequential(*norms))
+    kinds = [nn.SyncBatchNorm, nn.SyncBatchNorm, nn.GroupNorm]
+    assert [type(layer) for layer in converted] == kinds
+    for before, after in zip(norms, converted, strict=True):
+        assert after.weight is before.weight
 
 
 class Unshuffled(UsersData):

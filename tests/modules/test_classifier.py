@@ -108,6 +108,21 @@ def test_the_training_loss_leaves_penalties_out():
     torch.testing.assert_close(trainer.callback_metrics["train/loss"], expected.detach())
 
 
+def test_a_module_that_was_validated_can_be_fitted_again():
+    """``trainer.validate`` runs in inference mode, and metrics that are reset there cannot be updated elsewhere."""
+    module = Classifier("linear", Recipe("sgd"), input_shape=(1, 8, 8), output_size=10)
+    seen = []
+    for _ in range(2):
+        trainer = make_trainer(num_sanity_val_steps=2)
+        trainer.fit(module, datamodule=Digits())
+        in_fit = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        trainer.validate(module, datamodule=Digits(), verbose=False)
+        after = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        assert after == pytest.approx(in_fit)
+        seen.append(after["val/loss"])
+    assert seen[1] < seen[0]
+
+
 def test_a_regressors_metrics_are_their_formulas():
     module = Regressor("linear", recipe="sgd")
     trainer = make_trainer()

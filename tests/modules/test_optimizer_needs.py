@@ -258,6 +258,7 @@ def test_it_trains_under_bf16_mixed(name):
         "adagrad": 0.1,
         "asgd": 0.3,
         "sgd": 0.3,
+        "kahan_sgd": 0.3,
         "lion": 1e-2,
         "adabelief": 1e-2,
         "ademamix": 1e-2,

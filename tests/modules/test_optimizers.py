@@ -14,11 +14,20 @@ from trainoff.errors import UserError
 from trainoff.modules import OPTIMIZERS, Classifier, Recipe
 from trainoff.modules.optimizer_building import build_optimizer
 
-OURS = [entry for entry in OPTIMIZERS if entry.target.startswith("torch.")]
+OURS = [entry for entry in OPTIMIZERS if not entry.target.startswith("pytorch_optimizer")]
 SUPPORTED = [entry for entry in OPTIMIZERS if not entry.unsupported]
 UNSUPPORTED = [entry for entry in OPTIMIZERS if entry.unsupported]
 # A rate that shows progress within a few epochs, where the library's own default is for long trainings.
-RATES = {"adadelta": 1.0, "adagrad": 0.05, "asgd": 0.1, "sgd": 0.1, "adafactor": 0.05, "radam": 0.01, "adamod": 0.05}
+RATES = {
+    "adadelta": 1.0,
+    "adagrad": 0.05,
+    "asgd": 0.1,
+    "sgd": 0.1,
+    "kahan_sgd": 0.1,
+    "adafactor": 0.05,
+    "radam": 0.01,
+    "adamod": 0.05,
+}
 RATES |= {"dadaptlion": 0.15, "kate": 1e-4}  # at the library's own rates both overshoot on this task
 # Both take each step from all samples.
 FULL_BATCH = ("lbfgs", "rprop")
@@ -50,7 +59,7 @@ def first_and_last_loss(entry, epochs):
 
 
 @pytest.mark.parametrize("entry", [e for e in OURS if e in SUPPORTED], ids=lambda entry: entry.name)
-def test_torchs_optimizers_train(entry):
+def test_torchs_optimizers_and_our_own_train(entry):
     first, last = first_and_last_loss(entry, epochs=4)
     assert last < 0.8 * min(first, np.log(10))
 
@@ -81,7 +90,10 @@ def test_every_optimizer_of_torch_is_there():
         for name, thing in vars(torch.optim).items()
         if isinstance(thing, type) and issubclass(thing, torch.optim.Optimizer) and thing is not torch.optim.Optimizer
     }
-    assert {entry.target.removeprefix("torch.optim:") for entry in OURS} == classes
+    assert {entry.target.removeprefix("torch.optim:") for entry in OURS} == {
+        *classes,
+        "trainoff.modules.kahan_sgd:KahanSGD",
+    }
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adagrad"])

@@ -97,6 +97,38 @@ def test_penalty_is_right_under_bf16_mixed(flat):
     torch.testing.assert_close(flat(plain) - flat(penalised), lr * 2 * coefficient * start, rtol=1e-3, atol=1e-6)
 
 
+class InOrder(UsersData):
+    """The same order in every epoch."""
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(self.train_set, batch_size=self.batch_size)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_bf16_mixed_accumulation_and_clipping_together(name, flat):
+    """Three parts forwarded in bfloat16, by torch's autocast in a plain loop; penalty and clipping in float32."""
+    penalty, choice = PENALTIES[name]
+    module = UsersModule()
+    plain = copy.deepcopy(module)
+    parameters = list(plain.parameters())
+    inputs, targets = InOrder().train_set.tensors
+    totals = list(torch.autograd.grad(sum(penalty(p) for p in parameters), parameters))
+    for part in range(3):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = plain.loss(plain.net(inputs[32 * part :][:32]), targets[32 * part :][:32])
+        for total, gradient in zip(totals, torch.autograd.grad(loss, parameters), strict=True):
+            total.add_(gradient / 3)
+    norm = torch.linalg.vector_norm(torch.stack([total.norm() for total in totals]))
+    assert norm > 0.05
+    expected = torch.cat([(p - 0.5 * 0.05 / norm * g).flatten() for p, g in zip(parameters, totals, strict=True)])
+    regularizers = [choice, {"name": "gradient_clip", "maximum": 0.05}]
+    recipe = Recipe(
+        {"name": "sgd", "lr": 0.5}, regularizers=regularizers, batch=96, microbatches=3, precision="bf16-mixed"
+    )
+    make_trainer(**recipe.trainer_arguments()).fit(recipe.apply(module), datamodule=InOrder())
+    torch.testing.assert_close(flat(module), expected.detach().double(), rtol=0, atol=1e-6)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 needs an accelerator; Lightning refuses it on CPUs")
 def test_16_mixed_penalty_reads_unscaled_gradients(flat):
     """With a fused optimizer Lightning leaves the gradients scaled when penalties and clipping read them."""

@@ -204,9 +204,14 @@ def test_early_stopping_is_confined_to_its_module():
 
 
 @pytest.mark.parametrize("entry", list(REGULARIZERS), ids=lambda entry: entry.name)
-def test_every_regularizer_trains_a_module_and_keeps_its_state_key(entry):
+def test_every_regularizer_trains_a_module_and_keeps_its_state_key(entry, tmp_path):
     net = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.0), DropPath(), nn.ReLU(), nn.Linear(8, 3))
     choice = {"name": entry.name} | ({"num_classes": 3} if entry.name in ("mixup", "cutmix") else {})
+    if entry.name == "distillation":
+        choice["teacher"] = str(tmp_path / "teacher.ckpt")
+        teacher, trainer = Classifier("linear", Recipe("sgd"), input_shape=(6,), output_size=3), make_trainer()
+        trainer.fit(teacher, datamodule=UsersData())
+        trainer.save_checkpoint(choice["teacher"])
     module = Classifier(net, recipe=Recipe({"name": "sgd", "lr": 0.1}, regularizers=[choice], batch=16))
     keys = [callback.state_key for callback in module.recipe_callbacks]
     trainer = make_trainer(max_epochs=3)

@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
@@ -17,6 +18,7 @@ from torch.optim.lr_scheduler import (
     MultiStepLR,
     OneCycleLR,
     PolynomialLR,
+    ReduceLROnPlateau,
     StepLR,
 )
 from users_project import UsersData, UsersModule, make_trainer
@@ -69,6 +71,58 @@ def test_equal_to_torchs_at_every_step(choice, make):
     factor = build_schedule(choice, TOTAL)
     for step, expected in enumerate(torch_rates(make)):
         assert 0.5 * factor(step) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def triangle(step, rise):
+    """Up and down again, once in 2 · rise steps, from 0 to 1."""
+    place = step % (2 * rise)
+    return place / rise if place <= rise else 2 - place / rise
+
+
+def cosine_between(first, last, share):
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+
+
+def restarts(step, period, growth):
+    """Share of the present period that is over."""
+    while step >= period:
+        step, period = step - period, period * growth
+    return step / period
+
+
+CLOSED_FORMS = [
+    ({"name": "constant"}, lambda t, total: 1.0),
+    ({"name": "exponential", "gamma": 0.93}, lambda t, total: 0.93**t),
+    ({"name": "inverse_power", "beta": 0.4, "gamma": 0.7}, lambda t, total: 1 / (1 + 0.4 * t) ** 0.7),
+    ({"name": "step", "every": 7, "gamma": 0.3}, lambda t, total: 0.3 ** (t // 7)),
+    ({"name": "multistep", "milestones": [3, 20], "gamma": 0.4}, lambda t, total: 0.4 ** ((t >= 3) + (t >= 20))),
+    ({"name": "linear", "minimum": 0.2}, lambda t, total: 1 - 0.8 * t / total),
+    ({"name": "polynomial", "power": 1.7}, lambda t, total: (1 - t / total) ** 1.7),
+    ({"name": "cosine", "minimum": 0.1}, lambda t, total: cosine_between(1, 0.1, t / total)),
+    ({"name": "cosine_restarts", "period": 7, "growth": 2}, lambda t, total: cosine_between(1, 0, restarts(t, 7, 2))),
+    ({"name": "cyclic", "rise": 8, "minimum": 0.2}, lambda t, total: 0.2 + 0.8 * triangle(t, 8)),
+    ({"name": "rex"}, lambda t, total: (1 - t / total) / (0.5 + 0.5 * (1 - t / total))),
+    ({"name": "wsd", "decay": 0.25}, lambda t, total: min(1.0, (1 - t / total) / 0.25)),
+    (
+        {"name": "one_cycle", "rise": 0.5, "start_divisor": 10, "final_divisor": 100},
+        lambda t, total: (
+            cosine_between(0.1, 1, t / (total / 2 - 1))
+            if t <= total / 2 - 1
+            else cosine_between(1, 0.001, (t - total / 2 + 1) / (total / 2))
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("choice", "formula"), CLOSED_FORMS, ids=[choice["name"] for choice, _ in CLOSED_FORMS])
+def test_every_schedule_is_its_closed_form_at_every_step(choice, formula):
+    factor = build_schedule(choice, TOTAL)
+    for step in range(TOTAL):
+        assert factor(step) == pytest.approx(formula(step, TOTAL), rel=1e-9, abs=1e-12)
+
+
+def test_every_schedule_has_its_closed_form_here():
+    assert {choice["name"] for choice, _ in CLOSED_FORMS} == {entry.name for entry in SCHEDULES} - {"plateau"}
 
 
 @given(beta=st.floats(0, 10), gamma=st.floats(0, 3), step=st.integers(0, 10_000))
@@ -189,6 +243,42 @@ def test_rate_continues_exactly_after_a_resume(tmp_path):
     second = recipe.apply(RateLog())
     make_trainer(max_epochs=4).fit(second, datamodule=UsersData(), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
     assert first.rates + second.rates == pytest.approx(whole.rates)
+
+
+def test_inverse_power_is_its_formula_across_a_resume_in_mid_epoch(tmp_path):
+    """α₀/(1 + βt)^γ at each step, five steps before and the others after a checkpoint; four steps make an epoch."""
+    recipe = Recipe({"name": "sgd", "lr": 0.3}, {"name": "inverse_power", "beta": 0.7, "gamma": 1.3}, batch=24)
+    data = {"samples": 96}
+    first = recipe.apply(RateLog())
+    keep = ModelCheckpoint(tmp_path, filename="five", every_n_train_steps=5)
+    trainer = make_trainer(max_epochs=3, max_steps=5, callbacks=[keep], enable_checkpointing=True)
+    trainer.fit(first, datamodule=UsersData(**data))
+    second = recipe.apply(RateLog())
+    resumed = make_trainer(max_epochs=3)
+    resumed.fit(second, datamodule=UsersData(**data), ckpt_path=tmp_path / "five.ckpt", weights_only=True)
+    assert len(first.rates) == 5
+    assert resumed.global_step == 12
+    expected = [0.3 / (1 + 0.7 * step) ** 1.3 for step in range(12)]
+    assert first.rates + second.rates == pytest.approx(expected, rel=1e-12)
+
+
+@given(values=st.lists(st.floats(0, 1).map(lambda x: round(x, 1)), min_size=3, max_size=8), patience=st.integers(0, 2))
+@settings(deadline=None, max_examples=15)
+def test_plateau_in_a_trainer_is_torchs_on_the_values_that_were_logged(values, patience):
+    class Told(RateLog):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_score", values[self.current_epoch])
+
+    schedule = {"name": "plateau", "monitor": "val_score", "mode": "max", "patience": patience, "multiplier": 0.5}
+    module = Recipe({"name": "sgd", "lr": 0.2}, schedule).apply(Told())
+    make_trainer(max_epochs=len(values), num_sanity_val_steps=0).fit(module, datamodule=UsersData(batch_size=96))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+    scheduler = ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=patience)
+    expected = []
+    for value in values:
+        expected.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(value)
+    assert module.rates == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("logged", "monitor"), [("val_loss", "val/loss"), ("val/loss", "val_loss")])
