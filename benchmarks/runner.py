@@ -218,7 +218,7 @@ class Run:
         trials: list[Trial] = []
         if self._starts(pair, "tune"):
             trials += self._missing(pair, [trial for trials in pair.tuning() for trial in trials])
-        final = None if self._has_started(pair, "final") else pair.final()
+        final = None if self._has_started(pair, "final") or not pair.final_seeds else pair.final()
         if final is not None and self._starts(pair, "final"):
             superseded = pair.superseded()
             for identity in superseded:
