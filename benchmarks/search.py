@@ -241,7 +241,9 @@ class _Search(Run):
             }
             if pair.task.name in self._by_name:
                 records |= self._by_name[pair.task.name].records
-            self.set_aside(take_stock(pair.suite, [pair], records, self.rerun))
+            superseded = take_stock(pair.suite, [pair], records, self.rerun)
+            self.set_aside(superseded)
+            self._known = {key: record for key, record in self._known.items() if key not in superseded}
             self._by_name[pair.task.name] = pair
         first = self.first_trials(pairs)
         self.watch(self.progress)
