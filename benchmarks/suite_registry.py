@@ -47,6 +47,13 @@ SUITES = Registry(
             "batch size × schedule × regularizer, every combination; two minutes",
         ),
         SuiteEntry(
+            "search-digits",
+            f"{_HOME}:search-digits.yaml",
+            "an MLP's widths, activation, norm and dropout on digits, for `trainoff search`; a minute",
+            paper="Elsken, Metzen & Hutter 2019, Efficient multi-objective neural architecture search via Lamarckian "
+            "evolution",
+        ),
+        SuiteEntry(
             "method-cards",
             f"{_HOME}:method-cards.yaml",
             "every method against one baseline on two tasks, for the documentation's cards; an hour",

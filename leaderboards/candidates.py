@@ -13,6 +13,7 @@ import msgspec
 from trainoff.benchmarks.record import Record
 from trainoff.leaderboards.numbers import count_text, metric_text
 from trainoff.leaderboards.standing import Standing
+from trainoff.leaderboards.tuning_results import tuned_text
 
 # What a search may hold the validation metric against: the field of a record's cost, and its name in a sentence.
 COSTS = {
@@ -21,6 +22,7 @@ COSTS = {
     "latency": ("latency_seconds", "seconds of a forward pass for one sample"),
 }
 DEFAULT_COST = "parameters"
+_MOST_NAMED = 12
 
 
 def is_candidate(record: Record) -> bool:
@@ -92,8 +94,12 @@ def search_note(rows: Sequence[Standing]) -> list[str]:
     costs = " and ".join(dict.fromkeys(COSTS.get(row.searched_cost, COSTS[DEFAULT_COST])[1] for row in searched))
     front = sum(bool(row.pareto) for row in searched)
     metric = metric_text(searched[0].metric)
-    return [
+    note = (
         f"An architecture search of {count_text(len(searched), 'candidate')}: {front} are on the front (◆) of "
         f"validation {metric} against {costs}, by the trials that the search saw. Test played no part in it; standings "
         "are of the candidates that were trained on the final seeds."
-    ]
+    )
+    on_front = sorted((row for row in searched if row.pareto), key=lambda row: row.searched_value or 0.0)
+    named = [f"◆ {row.recipe}: {tuned_text(row.tuned)}." for row in on_front[:_MOST_NAMED]]
+    rest = len(on_front) - len(named)
+    return [note, *named, *([f"◆ and {rest} more."] if rest else [])]
