@@ -54,6 +54,12 @@ SUITES = Registry(
             "evolution",
         ),
         SuiteEntry(
+            "search-cells",
+            f"{_HOME}:search-cells.yaml",
+            "cells of convolutions and how they are joined, on digits, for `trainoff search`; minutes",
+            paper="Liu et al. 2018, Hierarchical representations for efficient architecture search",
+        ),
+        SuiteEntry(
             "method-cards",
             f"{_HOME}:method-cards.yaml",
             "every method against one baseline on two tasks, for the documentation's cards; an hour",
