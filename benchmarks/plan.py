@@ -18,11 +18,12 @@ from trainoff.benchmarks.data_digest import fixed_randomness
 from trainoff.benchmarks.provenance import check_batch, data_digest, source_digests, train_size
 from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.rehearsal import rehearse
+from trainoff.benchmarks.search_space import space_of
 from trainoff.benchmarks.suite import Suite, SuiteRecipe
 from trainoff.benchmarks.task_building import build_datamodule, build_module
 from trainoff.benchmarks.task_checks import check_metric, check_own_batch, check_targets
 from trainoff.benchmarks.trial import Stage, Task, Trial
-from trainoff.benchmarks.tuning import Setting, choose
+from trainoff.benchmarks.tuning import Setting, choose, dotted
 from trainoff.errors import UserError
 from trainoff.modules.recipe import Recipe
 
@@ -53,9 +54,20 @@ class Pair:
     records: dict[str, Record] = field(default_factory=dict)
     repeated: dict[str, Record] = field(default_factory=dict)
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it has tuning trials: to choose a setting, or, of a search's candidate, to choose the candidate."""
+        return self.recipe.is_tuned or self.task.candidate is not None
+
+    @property
+    def final_seeds(self) -> tuple[int, ...]:
+        """The seeds of its final trials: the suite's, and none of a candidate that its search did not choose."""
+        is_lost = self.task.candidate is not None and not self.task.candidate.is_final
+        return () if is_lost else self.suite.final_seeds
+
     def tuning(self) -> list[list[Trial]]:
         """Of each setting, its tuning trials; empty where there is nothing to choose."""
-        if not self.recipe.is_tuned:
+        if not self.is_tuned:
             return []
         return [[self._trial(s, "tune", seed) for seed in self.suite.tune_seeds] for s in self.recipe.settings]
 
@@ -68,7 +80,7 @@ class Pair:
 
         Where each setting failed the first one goes on, so that the board shows the failures.
         """
-        if not self.recipe.is_tuned:
+        if not self.is_tuned:
             return self.recipe.settings[0]
         known = [[self.records[key] for key in keys if key in self.records] for keys in self._tuning_ids]
         if any(len(records) < len(self.suite.tune_seeds) for records in known):
@@ -78,7 +90,14 @@ class Pair:
     def final(self) -> list[Trial] | None:
         """The final trials; ``None`` until the tuning trials have chosen a setting."""
         setting = self.chosen()
-        return None if setting is None else [self._trial(setting, "final", seed) for seed in self.suite.final_seeds]
+        return None if setting is None else [self._trial(setting, "final", seed) for seed in self.final_seeds]
+
+    def results(self) -> list[Record]:
+        """The records of the chosen setting's tuning trials; empty until all have ended."""
+        setting = self.chosen() if self.is_tuned else None
+        if setting is None:
+            return []
+        return [self.records[key] for key in self._tuning_ids[self.recipe.settings.index(setting)]]
 
     def to_begin(self) -> list[Trial]:
         """One trial of each setting that is to be trained and has trials without a record."""
@@ -118,12 +137,12 @@ class Pair:
         if trial.setting not in settings:
             return "the setting changed"
         if trial.stage == "tune":
-            if not self.recipe.is_tuned:
+            if not self.is_tuned:
                 return "it is no longer tuned"
             return "" if trial.seed in self.suite.tune_seeds else f"seed {trial.seed} no longer tunes"
         if trial.seed in self.suite.tune_seeds:
             # Where the recipe is tuned, the trial is asked for again, as a tuning trial.
-            return "" if self.recipe.is_tuned else f"seed {trial.seed} is now for tuning"
+            return "" if self.is_tuned else f"seed {trial.seed} is now for tuning"
         if chosen is not None and trial.setting != chosen.fields:
             return "another setting was chosen"
         return ""
@@ -134,7 +153,7 @@ class Pair:
             task=self.task,
             recipe=self.recipe.name,
             setting=setting.fields,
-            tuned=setting.tuned,
+            tuned=setting.tuned if self.task.candidate is None else {**self.task.candidate.values, **setting.tuned},
             stage=stage,
             seed=seed,
             data_digest=self.data_digest,
@@ -147,9 +166,9 @@ def make_pairs(suite: Suite) -> list[Pair]:
 
     Raises:
         UserError: For data that cannot be loaded or are of another kind than the module trains on, a class that cannot
-            be imported, or a batch larger than the data.
+            be imported, a batch larger than the data, or an argument whose value is to be searched.
     """
-    return [pair for task in suite.tasks for pair in _PlannedTask(suite, task).pairs]
+    return [pair for task in suite.tasks for pair in PlannedTask(suite, task).pairs]
 
 
 def checked_pairs(suite: Suite, records: Mapping[str, Record], rerun: Rerun = "") -> list[Pair]:
@@ -166,7 +185,7 @@ def checked_pairs(suite: Suite, records: Mapping[str, Record], rerun: Rerun = ""
     """
     pairs = []
     for task in suite.tasks:
-        planned = _PlannedTask(suite, task)
+        planned = PlannedTask(suite, task)
         with placed(suite, task.name):
             check_metric(planned.module, task)
         _rehearse(planned, records, rerun, time.monotonic() + _MOST_SECONDS / len(suite.tasks))
@@ -174,7 +193,7 @@ def checked_pairs(suite: Suite, records: Mapping[str, Record], rerun: Rerun = ""
     return pairs
 
 
-def _rehearse(planned: _PlannedTask, records: Mapping[str, Record], rerun: Rerun, end: float) -> None:
+def _rehearse(planned: PlannedTask, records: Mapping[str, Record], rerun: Rerun, end: float) -> None:
     """Begin each setting that is to be trained, until the time is over: each recipe's first one before the others."""
     begun = []
     for pair in planned.pairs:
@@ -189,24 +208,41 @@ def _rehearse(planned: _PlannedTask, records: Mapping[str, Record], rerun: Rerun
             rehearse(trial, planned.datamodule)
 
 
-class _PlannedTask:
-    """A task's DataModule, its module by the first recipe, and its pairs."""
+class PlannedTask:
+    """A task's DataModule, its module by the first recipe, and its pairs.
+
+    Args:
+        suite: Whose recipes.
+        task: Its data are loaded once.
+
+    Raises:
+        UserError: As :func:`make_pairs`.
+    """
 
     def __init__(self, suite: Suite, task: Task) -> None:
+        for path in space_of(task.module):
+            raise UserError("is to be searched: `trainoff search` runs this suite, and `trainoff run` those without",
+                            suite.place(task.name, key=dotted(("module", *path))))  # fmt: skip
         # A split or data drawn without a seed would make new trials of each run.
         with placed(suite, task.name), fixed_randomness():
-            self.datamodule, digest, size = _load(task)
-            check_own_batch(task, size)
+            self.datamodule, self._digest, self._size = _load(task)
+            check_own_batch(task, self._size)
             # What is wrong with the module itself is said here, before anything is written.
             self.module = build_module(task.module, Recipe.of(suite.recipes[0].settings[0].fields))
             check_targets(self.module, self.datamodule)
-        self.pairs = []
+        self.pairs = self.pairs_of(suite, task)
+
+    def pairs_of(self, suite: Suite, task: Task) -> list[Pair]:
+        """The pairs of a task on these data: of this one, or of another one with the same ``data``."""
+        pairs = []
         for recipe in suite.recipes:
             fields = [setting.fields for setting in recipe.settings]
             with placed(suite, task.name, recipe.name):
                 for setting in fields:
-                    check_batch(setting.get("batch"), setting.get("microbatches", 1), size)
-            self.pairs.append(Pair(suite, task, recipe, digest, source_digests(task.module, task.data, fields)))
+                    check_batch(setting.get("batch"), setting.get("microbatches", 1), self._size)
+            sources = source_digests(task.module, task.data, fields)
+            pairs.append(Pair(suite, task, recipe, self._digest, sources))
+        return pairs
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "diverged", "out_of_memory", "timed_out", "crashed", "interrupted"]
 
@@ -137,6 +137,8 @@ class Cost(Section):
         optimizer_state_bytes: Bytes in the optimizer's state at the end.
         checkpoint_bytes: Bytes of a full checkpoint at the end.
         flops_per_sample: Floating-point operations, forward and backward, for one training sample.
+        latency_seconds: Median seconds of a forward pass for one sample alone, in eval mode, before the first
+            validation (since schema 2).
     """
 
     train_seconds: float | None = None
@@ -154,6 +156,7 @@ class Cost(Section):
     optimizer_state_bytes: int | None = None
     checkpoint_bytes: int | None = None
     flops_per_sample: int | None = None
+    latency_seconds: float | None = None
 
 
 class Stability(Section):

@@ -59,11 +59,14 @@ def default_workers() -> int:
 
 def count_trials(suite: Suite) -> int:
     """Trials that a suite asks for, tuning included."""
-    per_task = sum(
-        (len(recipe.settings) * len(suite.tune_seeds) if recipe.is_tuned else 0) + len(suite.final_seeds)
-        for recipe in suite.recipes
-    )
-    return per_task * len(suite.tasks)
+    total = 0
+    for task in suite.tasks:
+        is_lost = task.candidate is not None and not task.candidate.is_final
+        for recipe in suite.recipes:
+            is_tuned = recipe.is_tuned or task.candidate is not None
+            total += len(recipe.settings) * len(suite.tune_seeds) if is_tuned else 0
+            total += 0 if is_lost else len(suite.final_seeds)
+    return total
 
 
 def run_suite(
@@ -91,20 +94,34 @@ def run_suite(
     records = RunFolder(folder).read_all()[0] if folder.is_dir() else {}
     pairs = checked_pairs(suite, records, rerun)
     with RunFolder(folder) as run_folder:
-        _claim(run_folder, suite)
-        return _Run(suite, pairs, run_folder, workers or default_workers(), rerun, dict(classes or {}), watch).run()
+        claim(run_folder, suite)
+        return Run(suite, pairs, run_folder, workers or default_workers(), rerun, dict(classes or {}), watch).run()
 
 
-def _claim(folder: RunFolder, suite: Suite) -> None:
-    """Keep the suite beside its records, and refuse a folder that holds another one's."""
+def claim(folder: RunFolder, suite: Suite) -> None:
+    """Keep the suite beside its records.
+
+    Raises:
+        UserError: Where the folder holds another suite's.
+    """
     holder = folder.suite_name()
     if holder not in (None, suite.name):
         raise UserError(f"holds the suite '{holder}', not '{suite.name}'; give another --out", str(folder.path))
     folder.write_suite(dump_yaml(suite.data))
 
 
-class _Run:
-    """One call of :func:`run_suite`."""
+class Run:
+    """One call of :func:`run_suite`, which says what its arguments are.
+
+    Args:
+        suite: What is asked for.
+        pairs: The suite's.
+        folder: Locked.
+        workers: At most.
+        rerun: Which finished trials are run again.
+        classes: Classes that workers cannot import.
+        watch: Called whenever the numbers change.
+    """
 
     def __init__(
         self,
@@ -130,32 +147,44 @@ class _Run:
         self.started: set[tuple[str, str, Stage]] = set()
 
     def run(self) -> Progress:
+        """Run what is missing, and say how it went."""
         self._take_stock()
-        # In turns: what is wrong with a recipe shows in its first trial, before hours went into the others.
-        turns = zip_longest(*[self._next(pair) for pair in self.pairs])
-        first = [trial for turn in turns for trial in turn if trial is not None]
+        first = self.first_trials(self.pairs)
         self.watch(self.progress)
         if not first:
             return self.progress
-        with LocalExecutor(
-            _train, workers=self.progress.workers, time_limit=self.suite.time_limit, preload=self._preload()
-        ) as executor:
-            for trial in first:
-                self._submit(executor, trial)
-            for outcome in executor.completed():
-                pair, trial = self.submitted[outcome.key]
-                if self._died_from_outside(outcome) and outcome.key not in self.retried:
-                    self.retried.add(outcome.key)
-                    self._submit(executor, trial)
-                    continue
-                self._keep(pair, self._record_of(pair, trial, outcome))
-                for following in self._next(pair):
-                    self._submit(executor, following)
-                self.watch(self.progress)
-        self._tell_kills()
+        with self.executor() as executor:
+            self.finish(executor, first)
+        self.tell_kills()
         return self.progress
 
-    def _tell_kills(self) -> None:
+    def first_trials(self, pairs: list[Pair]) -> list[Trial]:
+        """The trials of the pairs that can start now, in turns: what is wrong with a recipe shows in its first one."""
+        turns = zip_longest(*[self._next(pair) for pair in pairs])
+        return [trial for turn in turns for trial in turn if trial is not None]
+
+    def executor(self) -> LocalExecutor[Any, Record]:
+        """Workers for the trials; to be entered."""
+        return LocalExecutor(
+            _train, workers=self.progress.workers, time_limit=self.suite.time_limit, preload=self._preload()
+        )
+
+    def finish(self, executor: LocalExecutor[Any, Record], first: list[Trial]) -> None:
+        """Train these trials and those that follow from their results, each leaving a record."""
+        for trial in first:
+            self._submit(executor, trial)
+        for outcome in executor.completed():
+            pair, trial = self.submitted[outcome.key]
+            if self._died_from_outside(outcome) and outcome.key not in self.retried:
+                self.retried.add(outcome.key)
+                self._submit(executor, trial)
+                continue
+            self._keep(pair, self._record_of(pair, trial, outcome))
+            for following in self._next(pair):
+                self._submit(executor, following)
+            self.watch(self.progress)
+
+    def tell_kills(self) -> None:
         """Note how many trials lost their worker to something outside: the user may know what it was."""
         if not self.retried:
             return
@@ -176,9 +205,9 @@ class _Run:
         """Sort the folder's records: those of use to their pairs, the others aside."""
         records, problems = self.folder.read_all()
         self.progress.notes += [f"{problem.path.name} is skipped: {problem.reason}" for problem in problems]
-        self._set_aside(take_stock(self.suite, self.pairs, records, self.rerun))
+        self.set_aside(take_stock(self.suite, self.pairs, records, self.rerun))
 
-    def _set_aside(self, reasons: Mapping[str, str]) -> None:
+    def set_aside(self, reasons: Mapping[str, str]) -> None:
         """Move records away that are of no use any more, so that a board does not count them."""
         for identity in reasons:
             self.folder.set_aside(identity)
@@ -189,13 +218,13 @@ class _Run:
         trials: list[Trial] = []
         if self._starts(pair, "tune"):
             trials += self._missing(pair, [trial for trials in pair.tuning() for trial in trials])
-        final = None if self._has_started(pair, "final") else pair.final()
+        final = None if self._has_started(pair, "final") or not pair.final_seeds else pair.final()
         if final is not None and self._starts(pair, "final"):
             superseded = pair.superseded()
             for identity in superseded:
                 pair.records.pop(identity, None)
                 pair.repeated.pop(identity, None)
-            self._set_aside(superseded)
+            self.set_aside(superseded)
             trials += self._missing(pair, final)
         return trials
 
@@ -260,12 +289,16 @@ class _Run:
             return self._failed(trial, "timed_out", Failure("TimedOut", f"more than {failure.seconds:g} seconds"))
         if isinstance(failure, Raised):
             if isinstance(failure.exception, UserError):
-                with placed(self.suite, pair.task.name, pair.recipe.name):
-                    raise failure.exception
+                self.refuse(pair, failure.exception)
             kind, message = type(failure.exception).__name__, " ".join(str(failure.exception).split())
             return self._failed(trial, "crashed", Failure(kind, message, failure.traceback))
         assert isinstance(failure, WorkerDied)
         return self._failed(trial, self._status_of(outcome, failure), Failure("WorkerDied", _told(failure)))
+
+    def refuse(self, pair: Pair, error: UserError) -> None:
+        """End the run, as what a user can mend is not the recipe's failure."""
+        with placed(self.suite, pair.task.name, pair.recipe.name):
+            raise error
 
     def _status_of(self, outcome: Outcome[Record], death: WorkerDied) -> Status:
         if death.memory:

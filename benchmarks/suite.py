@@ -11,10 +11,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
+from trainoff.benchmarks.search_space import check_space, read_candidate, read_cost, refuse_search
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.suite_values import check_fields, check_number, check_whole, choice_of, mapping, plain_data
 from trainoff.benchmarks.suite_yaml import Document, read_yaml
-from trainoff.benchmarks.trial import Budget, Task
+from trainoff.benchmarks.trial import Budget, Candidate, Task
 from trainoff.benchmarks.tuning import Path as KeyPath
 from trainoff.benchmarks.tuning import Setting, Where, settings_of, tuning_points
 from trainoff.datamodules.registry import DATAMODULES
@@ -41,8 +42,8 @@ MODES: dict[str, Literal["max", "min"]] = {
 }
 
 _MOST_SEEDS = 100_000
-_SUITE_KEYS = ("name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit")
-_TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget")
+_SUITE_KEYS = ("name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "search")
+_TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate")
 _BUDGET_KEYS = ("epochs", "steps", "seconds", "until")
 _RECIPE_KEYS = tuple(Recipe.__dataclass_fields__)
 
@@ -179,6 +180,8 @@ def parse_suite(data: Any, where: Where) -> Suite:
     tasks = tuple(
         _task(key, value, where) for key, value in mapping(suite["tasks"], ("tasks",), where, some=True).items()
     )
+    refuse_search(suite["recipes"], ("recipes",), where)
+    read_cost(suite.get("search"), where)
     recipes = _recipes(suite["recipes"], where, tuning_points(suite.get("tuning", "grid"), where))
     baseline = suite.get("baseline", recipes[0].name)
     names = [recipe.name for recipe in recipes]
@@ -214,6 +217,7 @@ def _seeds(value: Any, where: Where) -> tuple[int, int]:
 def _task(name: str, value: Any, where: Where) -> Task:
     path = ("tasks", name)
     task = mapping(value, path, where, _TASK_KEYS, required=("module", "data", "metric", "budget"))
+    check_space(task["module"], (*path, "module"), where)
     module = choice_of(task["module"], (*path, "module"), where, MODULES)
     _refuse_recipe(module, (*path, "module"), where)
     data = choice_of(task["data"], (*path, "data"), where, DATAMODULES)
@@ -230,7 +234,9 @@ def _task(name: str, value: Any, where: Where) -> Task:
     target = task.get("target")
     if target is not None:
         check_number(target, (*path, "target"), where)
-    return Task(name, module, data, metric, mode, _budget(task["budget"], (*path, "budget"), where), target)
+    candidate = read_candidate(task["candidate"], (*path, "candidate"), where) if "candidate" in task else None
+    budget = _budget(task["budget"], (*path, "budget"), where)
+    return Task(name, module, data, metric, mode, budget, target, candidate)
 
 
 def _refuse_recipe(module: Mapping[str, Any], path: KeyPath, where: Where) -> None:

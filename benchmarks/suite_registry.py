@@ -47,6 +47,19 @@ SUITES = Registry(
             "batch size × schedule × regularizer, every combination; two minutes",
         ),
         SuiteEntry(
+            "search-digits",
+            f"{_HOME}:search-digits.yaml",
+            "an MLP's widths, activation, norm and dropout on digits, for `trainoff search`; a minute",
+            paper="Elsken, Metzen & Hutter 2019, Efficient multi-objective neural architecture search via Lamarckian "
+            "evolution",
+        ),
+        SuiteEntry(
+            "search-cells",
+            f"{_HOME}:search-cells.yaml",
+            "cells of convolutions and how they are joined, on digits, for `trainoff search`; minutes",
+            paper="Liu et al. 2018, Hierarchical representations for efficient architecture search",
+        ),
+        SuiteEntry(
             "method-cards",
             f"{_HOME}:method-cards.yaml",
             "every method against one baseline on two tasks, for the documentation's cards; an hour",

@@ -30,6 +30,21 @@ class Budget:
 
 
 @dataclasses.dataclass(frozen=True)
+class Candidate:
+    """What an architecture search says of a task that it made.
+
+    Args:
+        of: The task that was searched over.
+        values: What each searched argument took, by dotted key within the module.
+        is_final: Whether it is trained on the final seeds too.
+    """
+
+    of: str
+    values: dict[str, Any]
+    is_final: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """A LightningModule on a DataModule, judged by a metric within a budget.
 
@@ -41,6 +56,7 @@ class Task:
         mode: ``max`` where more is better, else ``min``.
         budget: When training ends.
         target: Value of the validation metric whose time is recorded.
+        candidate: Where an architecture search made the task: of what, and with which values.
     """
 
     name: str
@@ -50,11 +66,14 @@ class Task:
     mode: Literal["max", "min"]
     budget: Budget
     target: float | None = None
+    candidate: Candidate | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, without the name."""
+        """Plain data, without the name, and of a candidate only what it is one of: its values stand in the module."""
         content = dataclasses.asdict(self)
-        del content["name"]
+        del content["name"], content["candidate"]
+        if self.candidate is not None:
+            content["candidate_of"] = self.candidate.of
         content["budget"] = {key: value for key, value in content["budget"].items() if value is not None}
         return content
 

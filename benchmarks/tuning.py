@@ -78,7 +78,7 @@ def settings_of(fields: Mapping[str, Any], where: Where, points: int | None = No
     Raises:
         UserError: For an empty or malformed ``tune``.
     """
-    found = dict(_find(fields, ()))
+    found = dict(marked(fields, "tune"))
     grids = {path: _values(tune, path, where) for path, tune in found.items()}
     count = math.prod(map(len, grids.values()))
     if points is None and count > _MOST_SETTINGS:
@@ -87,8 +87,8 @@ def settings_of(fields: Mapping[str, Any], where: Where, points: int | None = No
     settings = []
     for values in itertools.product(*grids.values()) if points is None or few else _sobol(found, grids, points):
         chosen = dict(zip(found, values, strict=True))
-        resolved = _resolve(fields, (), chosen)
-        settings.append(Setting(resolved, {_dotted(path): value for path, value in chosen.items()}))
+        resolved = with_values(fields, chosen)
+        settings.append(Setting(resolved, {dotted(path): value for path, value in chosen.items()}))
     return settings
 
 
@@ -134,13 +134,20 @@ def choose(settings: Sequence[Setting], records: Sequence[Sequence[Record]]) -> 
     best: int | None = None
     best_score = -math.inf
     for index, of_setting in enumerate(records[: len(settings)]):
-        scores = [_validation_score(record) for record in of_setting]
-        if not scores or any(score is None for score in scores):
-            continue
-        mean = statistics.fmean(score for score in scores if score is not None)
-        if mean > best_score:
+        mean = mean_score(of_setting)
+        if mean is not None and mean > best_score:
             best, best_score = index, mean
     return best
+
+
+def mean_score(records: Sequence[Record]) -> float | None:
+    """The mean validation metric of a setting's tuning trials, signed so that more is better.
+
+    ``None`` without trials, or where one of them failed.
+    """
+    scores = [_validation_score(record) for record in records]
+    known = [score for score in scores if score is not None]
+    return statistics.fmean(known) if known and len(known) == len(scores) else None
 
 
 def _validation_score(record: Record) -> float | None:
@@ -151,25 +158,39 @@ def _validation_score(record: Record) -> float | None:
     return value if record.quality.mode == "max" else -value
 
 
-def _find(node: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def marked(node: Any, mark: str, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """What stands for values in plain data: the path and content of each ``{mark: content}``.
+
+    Args:
+        node: Plain data.
+        mark: ``tune`` or ``search``.
+        path: Where the node stands.
+    """
     if isinstance(node, Mapping):
-        if set(node) == {"tune"}:
-            yield path, node["tune"]
+        if set(node) == {mark}:
+            yield path, node[mark]
             return
         for key, value in node.items():
-            yield from _find(value, (*path, key))
+            yield from marked(value, mark, (*path, key))
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _find(value, (*path, index))
+            yield from marked(value, mark, (*path, index))
 
 
-def _resolve(node: Any, path: Path, chosen: Mapping[Path, Any]) -> Any:
+def with_values(node: Any, chosen: Mapping[Path, Any], path: Path = ()) -> Any:
+    """The same plain data with a value at each path in place of what stood for it.
+
+    Args:
+        node: Plain data.
+        chosen: The values.
+        path: Where the node stands.
+    """
     if path in chosen:
         return chosen[path]
     if isinstance(node, Mapping):
-        return {key: _resolve(value, (*path, key), chosen) for key, value in node.items()}
+        return {key: with_values(value, chosen, (*path, key)) for key, value in node.items()}
     if isinstance(node, list):
-        return [_resolve(value, (*path, index), chosen) for index, value in enumerate(node)]
+        return [with_values(value, chosen, (*path, index)) for index, value in enumerate(node)]
     return node
 
 
@@ -210,7 +231,8 @@ def _range_values(tune: Mapping[str, Any], place: str) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def _dotted(path: Path) -> str:
+def dotted(path: Path) -> str:
+    """``regularizers[0].p`` for a path."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part

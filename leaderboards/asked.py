@@ -16,21 +16,59 @@ from trainoff.leaderboards.numbers import count_text, plain
 Asked = dict[tuple[str, str, str], frozenset[int]]
 
 
+def suite_of(folder: Path) -> Mapping[str, Any] | None:
+    """What stands in ``DIR/suite.yaml``; None where there is no such file.
+
+    Raises:
+        UserError: Where it cannot be read.
+    """
+    path = folder / "suite.yaml"
+    if not os.path.lexists(path):
+        return None
+    suite = read_yaml(path).data
+    return suite if isinstance(suite, Mapping) else {}
+
+
+def searched_cost(suite: Mapping[str, Any] | None) -> dict[str, str]:
+    """By the suite's name the cost that its architecture search holds accuracy against; empty where it says none."""
+    facts = suite or {}
+    name, search = facts.get("name"), facts.get("search")
+    cost = search.get("cost") if isinstance(search, Mapping) else None
+    return {name: cost} if isinstance(name, str) and isinstance(cost, str) else {}
+
+
 def asked_by(folder: Path) -> Asked:
     """The final trials that ``DIR/suite.yaml`` asks for; none where there is no such file.
 
     Raises:
         UserError: Where it is no suite.
     """
-    path = folder / "suite.yaml"
-    if not os.path.lexists(path):
+    return asked_of(suite_of(folder), folder / "suite.yaml")
+
+
+def asked_of(facts: Mapping[str, Any] | None, path: Path) -> Asked:
+    """The final trials that a suite asks for.
+
+    Args:
+        facts: What stands in it; None where there is no such file.
+        path: Of its file, for messages.
+
+    Raises:
+        UserError: Where it is no suite.
+    """
+    if facts is None:
         return {}
-    suite = read_yaml(path).data
-    facts = suite if isinstance(suite, Mapping) else {}
     name, tasks, recipes, seeds = (facts.get("name"), facts.get("tasks"), facts.get("recipes"), _final_seeds(facts))
     if not isinstance(name, str) or not isinstance(tasks, Mapping) or not isinstance(recipes, Mapping) or not seeds:
         raise UserError("is no suite; what it asks for is unknown", str(path))
-    return {(name, task, recipe): seeds for task in tasks for recipe in recipes}
+    trained = [task for task, content in tasks.items() if not _is_lost(content)]
+    return {(name, task, recipe): seeds for task in trained for recipe in recipes}
+
+
+def _is_lost(task: Any) -> bool:
+    """Whether it is a candidate of a search that the search did not choose."""
+    candidate = task.get("candidate") if isinstance(task, Mapping) else None
+    return isinstance(candidate, Mapping) and not candidate.get("final")
 
 
 def _final_seeds(suite: Mapping[str, Any]) -> frozenset[int]:

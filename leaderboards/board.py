@@ -11,6 +11,7 @@ import msgspec
 from trainoff.benchmarks.record import Record
 from trainoff.errors import UserError, closest
 from trainoff.leaderboards.asked import Asked, unfinished_text
+from trainoff.leaderboards.candidates import DEFAULT_COST, as_row, is_candidate
 from trainoff.leaderboards.notes import board_notes, notes_of
 from trainoff.leaderboards.numbers import plain, setting_text
 from trainoff.leaderboards.ranking import ranked
@@ -63,7 +64,11 @@ class Board:
 
     @classmethod
     def from_records(
-        cls, records: Iterable[Record], problems: Sequence[str] = (), asked: Asked | None = None
+        cls,
+        records: Iterable[Record],
+        problems: Sequence[str] = (),
+        asked: Asked | None = None,
+        costs: Mapping[str, str] | None = None,
     ) -> Board:
         """Make the standings.
 
@@ -74,6 +79,8 @@ class Board:
             records: Of one or more suites.
             problems: What could not be read, to be said on the board.
             asked: Of each suite, task and recipe the final seeds; what is missing of them is said.
+            costs: By the name of a suite that is an architecture search: ``parameters`` (where it is not said),
+                ``flops`` or ``latency``. Its candidates make one table.
         """
         asked = asked or {}
         unique: dict[str, Record] = {}
@@ -83,7 +90,8 @@ class Board:
             repeated += known is not None
             if known is None or (known.status == "interrupted" and record.status != "interrupted"):
                 unique[record.trial.id] = record
-        tables = [_table(label, metric, found, asked) for label, metric, found in _tasks(unique.values())]
+        tasks = _tasks(map(as_row, unique.values()))
+        tables = [_table(label, metric, found, asked, costs or {}) for label, metric, found in tasks]
         tables.sort(key=lambda table: table.task)
         rows = [row for table in tables for row in table.rows]
         notes = board_notes([table.task for table in tables], rows, repeated)
@@ -174,7 +182,10 @@ def _metric_of(record: Record) -> _Metric | None:
     return _Metric(name, mode) if isinstance(name, str) and mode in ("max", "min") else None
 
 
-def _table(task: str, metric: _Metric, records: Sequence[Record], asked: Asked) -> TaskTable:
+def _table(
+    task: str, metric: _Metric, records: Sequence[Record], asked: Asked, costs: Mapping[str, str]
+) -> TaskTable:
+    cost = costs.get(records[0].trial.suite, DEFAULT_COST) if is_candidate(records[0]) else ""
     tuning: dict[str, list[Record]] = {}
     final: dict[tuple[str, bytes, bytes], dict[int, Record]] = {}
     doubled = 0
@@ -196,12 +207,14 @@ def _table(task: str, metric: _Metric, records: Sequence[Record], asked: Asked) 
     target = next((value for record in records if (value := _target_of(record)) is not None), None)
     groups = [
         Group(by_seed[min(by_seed)].trial.suite, task, label, metric.name, metric.mode, target, seeds,
-              [by_seed[seed] for seed in sorted(by_seed)], tuning.get(name, []))
+              [by_seed[seed] for seed in sorted(by_seed)], tuning.get(name, []), cost)
         for label, name, by_seed in zip(_distinct(names, tuned, ""), names, final.values(), strict=True)
     ]  # fmt: skip
-    # A recipe that has only been tuned so far is a row without a score, not an absent one.
+    # A recipe that has only been tuned so far is a row without a score, not an absent one. Nothing is missing of a
+    # candidate that its search did not choose.
+    waiting = set() if cost else seeds
     groups += [
-        Group(members[0].trial.suite, task, plain(name), metric.name, metric.mode, target, seeds, [], members)
+        Group(members[0].trial.suite, task, plain(name), metric.name, metric.mode, target, waiting, [], members, cost)
         for name, members in tuning.items()
         if name not in names
     ]

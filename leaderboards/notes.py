@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from trainoff.leaderboards.candidates import search_note
 from trainoff.leaderboards.failures import failure_text
 from trainoff.leaderboards.numbers import count_text, plain, setting_text
 from trainoff.leaderboards.standing import Standing
@@ -20,7 +21,7 @@ def notes_of(rows: Sequence[Standing], several: Sequence[str] = (), doubled: int
         several: Names of recipes that stand in more than one row.
         doubled: Records left out because another one has the same recipe, setting and seed.
     """
-    notes = [*_ties(rows), *_failures(rows), *_missing(rows), *_lost_settings(rows), *_edges(rows)]
+    notes = [*search_note(rows), *_ties(rows), *_failures(rows), *_missing(rows), *_lost_settings(rows), *_edges(rows)]
     notes += [*_tuning(rows), *_times(rows)]
     if several:
         notes.append(

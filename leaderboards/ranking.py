@@ -14,12 +14,16 @@ def ranked(rows: Sequence[Standing]) -> tuple[Standing, ...]:
     """The rows in order, with rank, tie mark, test against the best, and Pareto mark.
 
     Recipes whose seeds all finished come first, by mean; then those with missing seeds, by mean; then those with
-    failed seeds, by the share that failed and then by mean; then those without a score. Each recipe of the best's tier
+    failed seeds, by the share that failed and then by mean; then those without a score, candidates of a search by their
+    validation metric. Each recipe of the best's tier
     is tested against the best by a paired t test over the seeds that both have, Holm-corrected; one that the test
     does not separate at 0.05 is tied. As the best is picked by the same numbers, its lead is seen at its luckiest:
     a small p value against it says less than one against a recipe named beforehand.
     """
-    order = sorted(rows, key=lambda row: (row.tier, row.failed_share, -row.signed_score, row.recipe))
+    order = sorted(
+        rows,
+        key=lambda row: (row.tier, row.failed_share, -row.signed_score, -row.signed_searched_val, row.recipe),
+    )
     order = [replace(row, rank=position if row.test else None) for position, row in enumerate(order, 1)]
     return tuple(_with_fronts(_with_tests(order)))
 
@@ -48,11 +52,18 @@ def _positive_if_worse(difference: Estimate, mode: str) -> Estimate:
 
 
 def _with_fronts(rows: Sequence[Standing]) -> list[Standing]:
-    # A recipe with failed seeds takes no part (its mean is of the survivors), nor one of unknown conditions.
-    points = [
-        (row.timing, row.signed_score, row.train_seconds)
-        if row.test is not None and row.train_seconds is not None and row.timing and not row.seeds_failed
-        else None
-        for row in rows
-    ]
+    points = [_searched_point(row) if row.searched_cost else _timed_point(row) for row in rows]
     return [replace(row, pareto=mark) for row, mark in zip(rows, fronts(points), strict=True)]
+
+
+def _timed_point(row: Standing) -> tuple[str, float, float] | None:
+    # A recipe with failed seeds takes no part (its mean is of the survivors), nor one of unknown conditions.
+    if row.test is None or row.train_seconds is None or not row.timing or row.seeds_failed:
+        return None
+    return row.timing, row.signed_score, row.train_seconds
+
+
+def _searched_point(row: Standing) -> tuple[str, float, float] | None:
+    if row.searched_val is None or row.searched_value is None:
+        return None
+    return row.searched_cost, row.signed_searched_val, row.searched_value

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainoff.benchmarks.record import Curves, Record, UnreadableRecord, from_json
 from trainoff.errors import UserError
-from trainoff.leaderboards.asked import Asked, asked_by, merged
+from trainoff.leaderboards.asked import Asked, asked_of, merged, searched_cost, suite_of
 from trainoff.leaderboards.board import Board
 from trainoff.leaderboards.failures import shortened
 
@@ -33,16 +33,19 @@ def read_board(folders: Folder | Sequence[Folder]) -> Board:
     if not paths:
         raise UserError("no run folder is given")
     problems: list[str] = []
-    asked = merged([_asked(path, problems) for path in paths])
-    return Board.from_records(_records(paths, problems), problems, asked)
+    suites = [_suite(path, problems) for path in paths]
+    asked = merged([asked for asked, _ in suites])
+    costs = {name: cost for _, of_suite in suites for name, cost in of_suite.items()}
+    return Board.from_records(_records(paths, problems), problems, asked, costs)
 
 
-def _asked(folder: Path, problems: list[str]) -> Asked:
+def _suite(folder: Path, problems: list[str]) -> tuple[Asked, dict[str, str]]:
     try:
-        return asked_by(folder)
+        suite = suite_of(folder)
+        return asked_of(suite, folder / "suite.yaml"), searched_cost(suite)
     except UserError as error:  # the records are there all the same
         problems.append(str(error))
-        return {}
+        return {}, {}
 
 
 def _records(folders: Sequence[Path], problems: list[str]) -> Iterator[Record]:

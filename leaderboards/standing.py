@@ -60,7 +60,11 @@ class Standing:
         behind: How far behind the best, over shared seeds; positive means worse.
         p_value: Of the paired t test against the best, Holm-corrected over the recipes of the best's tier; ``None``
             for recipes of a lower tier and under three shared seeds.
-        pareto: On the front of test metric against training seconds; ``None`` where it takes no part.
+        pareto: On the front of test metric against training seconds; ``None`` where it takes no part. For a candidate
+            of an architecture search: on the front of ``searched_val`` against ``searched_value``.
+        searched_cost: Cost of the architecture search that the row is a candidate of; empty where it is none.
+        searched_val: Validation metric in the search's own trials: mean over the tuning seeds.
+        searched_value: Median cost in the same trials.
     """
 
     suite: str
@@ -106,6 +110,16 @@ class Standing:
     behind: Estimate | None = None
     p_value: float | None = None
     pareto: bool | None = None
+    searched_cost: str = ""
+    searched_val: float | None = None
+    searched_value: float | None = None
+
+    @property
+    def signed_searched_val(self) -> float:
+        """``searched_val`` with the sign that makes more better; -inf without one."""
+        if self.searched_val is None:
+            return -math.inf
+        return self.searched_val if self.mode == "max" else -self.searched_val
 
     @property
     def seeds_failed(self) -> int:
@@ -179,6 +193,6 @@ _ORDER = (
     "val", "test_last", "train_last", "gap_metric", "gap_loss",
     "best_epoch", "last_epoch", "onset_epoch", "val_loss_rise",
     "target", "target_reached", "seconds_to_target", "train_seconds", "samples_per_second", "peak_memory_bytes",
-    "timing", "timed_seeds", "pareto", "tuned", "edges", "grids", "tuning_trials",
+    "timing", "timed_seeds", "pareto", "searched_cost", "searched_val", "searched_value", "tuned", "edges", "grids", "tuning_trials",
     "tuning_settings", "tuning_failures", "tuning_failure_reasons", "tuning_failed_trials", "lost_settings", "scores",
 )  # fmt: skip

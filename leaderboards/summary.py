@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from trainoff.benchmarks.record import Environment, Record, Splits
+from trainoff.leaderboards.candidates import objectives_of
 from trainoff.leaderboards.failures import UNSCORED, failures_of
 from trainoff.leaderboards.standing import Standing
 from trainoff.leaderboards.statistics import estimate
@@ -30,6 +31,7 @@ class Group:
         seeds: All seeds of the task.
         final: The recipe's final trials, one a seed.
         tuning: Its tuning trials.
+        searched_cost: Where the recipe is a candidate of an architecture search, the cost of that search.
     """
 
     suite: str
@@ -41,6 +43,7 @@ class Group:
     seeds: Collection[int]
     final: Sequence[Record]
     tuning: Sequence[Record]
+    searched_cost: str = ""
 
 
 def summarise(group: Group) -> Standing:
@@ -58,6 +61,9 @@ def summarise(group: Group) -> Standing:
     timing, timed = _timed(ok)
     tuned = dict(group.final[0].trial.tuned) if group.final else {}
     failures, tuning = failures_of(failed), tuning_of(group.tuning)
+    searched = objectives_of(group.tuning, group.searched_cost, group.mode) if group.searched_cost else None
+    if searched is not None and not tuned:
+        tuned = dict(searched.tuned)
     return Standing(
         suite=group.suite,
         task=group.task,
@@ -97,6 +103,9 @@ def summarise(group: Group) -> Standing:
         tuning_failed_trials=tuning.failures.trials,
         lost_settings=tuning.lost,
         scores=scores,
+        searched_cost=group.searched_cost,
+        searched_val=searched.score if searched is not None else None,
+        searched_value=searched.value if searched is not None else None,
     )
 
 

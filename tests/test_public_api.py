@@ -25,7 +25,7 @@ PUBLIC = {
         "Regressor",
         "Regularizer",
     ],
-    "trainoff.modules.nets": ["MLP", "NETS", "CifarResNet", "DeepObs2c2d", "LeNet5", "Linear", "NetEntry"],
+    "trainoff.modules.nets": ["MLP", "NETS", "CellNet", "CifarResNet", "DeepObs2c2d", "LeNet5", "Linear", "NetEntry"],
     "trainoff.modules.regularizers": [
         "EMA",
         "EWC",

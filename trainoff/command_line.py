@@ -14,6 +14,7 @@ from trainoff.errors import UserError, closest
 from trainoff.output import drop, is_full, tolerate_any_encoding
 
 FORMATS = ("terminal", "markdown", "html", "csv", "json", "latex")
+COSTS = ("parameters", "flops", "latency")
 _JSON = "print plain data, for a program to read"
 
 
@@ -102,6 +103,7 @@ def _parser() -> tuple[_Parser, list[str]]:
     parser.add_argument("--version", action="version", version=f"trainoff {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_run(commands)
+    _add_search(commands)
     _add_board(commands)
     _add_compare(commands)
     _add_list(commands)
@@ -129,6 +131,20 @@ def _add_run(commands: Commands[_Parser]) -> None:
         help="run finished trials again: the failed ones, or all",
     )
     run.add_argument("--json", action="store_true", help="the board as JSON rows")
+
+
+def _add_search(commands: Commands[_Parser]) -> None:
+    search = commands.add_parser("search", help="architecture search over a suite's net, then its board")
+    search.add_argument("suite", metavar="SUITE", help="a suite with `search` in its task's module, by name or file")
+    search.add_argument("--trials", type=_positive, required=True, metavar="N", help="different candidates to try")
+    search.add_argument("--cost", choices=COSTS, default="", help="what accuracy is held against; parameters by default")
+    search.add_argument(
+        "--population", type=_positive, default=8, metavar="N", help="candidates in a generation; 8 by default"
+    )
+    search.add_argument("--seed", type=int, default=0, metavar="N", help="of the search, not of the trainings; 0")
+    search.add_argument("--workers", type=_positive, metavar="N", help="processes; 1 for latency, else one a processor")
+    search.add_argument("--out", metavar="DIR", help="the run folder; runs/<suite> by default")
+    search.add_argument("--json", action="store_true", help="the board as JSON rows")
 
 
 def _add_board(commands: Commands[_Parser]) -> None:

@@ -21,6 +21,7 @@ from trainoff.benchmarks.environment import describe
 from trainoff.benchmarks.meters.curves import CurveMeter
 from trainoff.benchmarks.meters.flops import FlopMeter
 from trainoff.benchmarks.meters.group import MeterGroup
+from trainoff.benchmarks.meters.latency import LatencyMeter
 from trainoff.benchmarks.meters.memory import peak_bytes, reset_peak
 from trainoff.benchmarks.meters.stability import ConvergenceStop, Diverged, DivergenceGuard, count_spikes
 from trainoff.benchmarks.meters.time import TimeMeter
@@ -76,6 +77,7 @@ class _Training:
         self.curves = CurveMeter(trial.task, self.clock)
         self.guard = DivergenceGuard()
         self.flops = FlopMeter()
+        self.latency = LatencyMeter()
         self.generators = DerivedGenerators(trial.seed)
         self.order_digest = ""
         self.trainer: L.Trainer | None = None
@@ -112,7 +114,7 @@ class _Training:
 
     def _make_trainer(self, recipe: Recipe) -> L.Trainer:
         budget = self.trial.task.budget
-        meters: list[L.Callback] = [self.generators, self.flops, self.guard, self.clock, self.curves]
+        meters: list[L.Callback] = [self.generators, self.flops, self.latency, self.guard, self.clock, self.curves]
         if budget.gradient_norm is not None:
             meters.append(ConvergenceStop(budget.gradient_norm))
         arguments: dict[str, Any] = {"devices": 1} | recipe.trainer_arguments()
@@ -156,6 +158,7 @@ class _Training:
             step_seconds_p50=self.clock.quantile(0.5),
             step_seconds_p95=self.clock.quantile(0.95),
             flops_per_sample=self.flops.flops_per_sample,
+            latency_seconds=self.latency.latency_seconds,
         )
         if self.curves.to_target is not None:
             cost.seconds_to_target, cost.steps_to_target, cost.epochs_to_target = self.curves.to_target

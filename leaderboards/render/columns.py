@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainoff.leaderboards.board import TaskTable
+from trainoff.leaderboards.candidates import COSTS, DEFAULT_COST
 from trainoff.leaderboards.failures import failure_text
 from trainoff.leaderboards.numbers import (
     NOTHING,
@@ -49,6 +50,7 @@ Cell = Callable[[Standing], str]
 def columns_of(table: TaskTable) -> list[Column]:
     """The columns that hold anything; rank, recipe and the headline metric always stand."""
     metric = metric_text(table.metric)
+    cost = searched_cost(table)
     kinds: list[tuple[str, Cell, str, int, bool]] = [
         ("#", rank_text, "place; = where not separable from the best", 0, False),
         ("recipe", lambda row: plain(row.recipe), "name of the recipe", 0, True),
@@ -61,8 +63,10 @@ def columns_of(table: TaskTable) -> list[Column]:
          "train against test at the last epoch, positive where train looks better", 4, False),
         ("gap loss", lambda row: estimate_text(row.gap_loss), "test minus train loss at the last epoch", 11, False),
         ("train time", lambda row: seconds_text(row.train_seconds), "median, evaluation left out", 3, False),
-        (FRONT, lambda row: FRONT if row.pareto else "",
-         "on the Pareto front: none timed under the same conditions is better and faster", 3, False),
+        (FRONT, lambda row: FRONT if row.pareto else "", _SEARCHED_FRONT if cost else _TIMED_FRONT, 3, False),
+        (f"searched {metric}", lambda row: number(row.searched_val, 4) if cost else "",
+         "validation metric in the architecture search's own trials", 1, False),
+        (cost, cost_text, f"what the search held it against: {COSTS[cost][1]}" if cost else "", 1, False),
         (f"val {metric}", lambda row: estimate_text(row.val), "validation at its best epoch", 9, False),
         (f"last test {metric}", lambda row: estimate_text(row.test_last), "test at the last epoch", 10, False),
         ("best/last epoch", _epochs_text, "median epoch of the best validation metric / epochs trained", 7, False),
@@ -87,7 +91,22 @@ def columns_of(table: TaskTable) -> list[Column]:
     ]
 
 
+_TIMED_FRONT = "on the Pareto front: none timed under the same conditions is better and faster"
+_SEARCHED_FRONT = "on the search's Pareto front: no other candidate is better on validation and costs less"
 _HEADLINE = "test metric at the epoch of the best validation metric: mean ± half of the 95 % t interval over seeds"
+
+
+def searched_cost(table: TaskTable) -> str:
+    """The cost of the architecture search whose candidates the rows are; empty where they are none."""
+    cost = next((row.searched_cost for row in table.rows), "")
+    return cost if cost in COSTS else DEFAULT_COST if cost else ""
+
+
+def cost_text(row: Standing) -> str:
+    """``4,810``, or ``0.12 ms`` for a latency; empty outside a search."""
+    if not row.searched_cost:
+        return ""
+    return seconds_text(row.searched_value) if row.searched_cost == "latency" else number(row.searched_value)
 
 
 def rank_text(row: Standing) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainoff.leaderboards.board import Board, TaskTable
 from trainoff.leaderboards.numbers import metric_text, plain
 from trainoff.leaderboards.render.columns import FRONT, Column, columns_of
-from trainoff.leaderboards.render.plots import overfitting, timing_groups, trade_off
+from trainoff.leaderboards.render.plots import overfitting, comparable_groups, trade_off
 from trainoff.leaderboards.standing import Standing
 
 
@@ -64,14 +64,14 @@ def _section(table: TaskTable, columns: list[Column], identity: str, alone: bool
         parts.append(f"<p>{_escape(table.verdict())}</p>")
     parts.append(_scrolling(_table(table, columns), f"Standings on {table.task}"))
     parts.append(_list(table.notes))
-    for index, (timing, rows) in enumerate(timing_groups(table)):
+    for index, (timing, rows) in enumerate(comparable_groups(table)):
         plot = trade_off(table, rows, f"{identity}p{index}")
         is_clipped = 'class="n o"' in plot
         parts.append(
             "<figure>"
             + _scrolling(plot, "Trade-off plot")
-            + f"<figcaption><b>Quality against time.</b> {_legend(rows, is_clipped)} Timed on "
-            f"{_escape(timing)}.</figcaption></figure>"
+            + f"<figcaption>{_legend(rows, is_clipped)}{_escape(f' Timed on {timing}.' if timing else '')}"
+            "</figcaption></figure>"
         )
     dumbbells = overfitting(table, f"{identity}o")
     if dumbbells:
@@ -85,7 +85,11 @@ def _section(table: TaskTable, columns: list[Column], identity: str, alone: bool
 
 
 def _legend(rows: list[Standing], is_clipped: bool) -> str:
-    parts = ["Whiskers are 95 % intervals over seeds."]
+    if rows[0].searched_cost:
+        parts = ["<b>Quality against cost.</b> What the search saw: validation, on the tuning seeds."]
+        parts.append("Diamonds and the dashed line are its Pareto front: nothing is both better and cheaper.")
+        return " ".join(parts)
+    parts = ["<b>Quality against time.</b> Whiskers are 95 % intervals over seeds."]
     if any(row.pareto for row in rows):
         parts.append("Diamonds and the dashed line are the Pareto front: nothing is both better and faster.")
     if any(row.seeds_failed for row in rows):

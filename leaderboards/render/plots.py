@@ -1,4 +1,4 @@
-"""Two plots as inline SVG: test metric against training time, and train against test. Colours come from the page."""
+"""Two plots as inline SVG: quality against cost, and train against test. Colours come from the page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html import escape
 
 from trainoff.leaderboards.board import TaskTable
 from trainoff.leaderboards.numbers import estimate_text, metric_text, number, plain, seconds_text
+from trainoff.leaderboards.render.columns import cost_text, searched_cost, tuned_text
 from trainoff.leaderboards.render.labels import Box, place
 from trainoff.leaderboards.render.scales import Axis, padded, robust_range, tick_texts
 from trainoff.leaderboards.standing import Standing
@@ -16,53 +17,78 @@ _WIDTH = 860
 _LONGEST_NAME = 32
 
 
-def timing_groups(table: TaskTable) -> list[tuple[str, list[Standing]]]:
-    """Rows whose times may be compared, by their conditions: a plot each where there are two or more."""
+def comparable_groups(table: TaskTable) -> list[tuple[str, list[Standing]]]:
+    """Rows whose costs may be compared: a plot each where there are two or more.
+
+    The costs are training times, with the conditions they were taken under; of an architecture search's candidates
+    they are what the search saw, in one group without a name.
+    """
     groups: dict[str, list[Standing]] = {}
     for row in table.rows:
-        if row.test is not None and row.train_seconds and row.timing:
-            groups.setdefault(row.timing, []).append(row)
-    return [(timing, rows) for timing, rows in groups.items() if len(rows) > 1]
+        quality, cost = _quality(row), _cost(row)
+        if quality is not None and cost and (row.timing or row.searched_cost):
+            groups.setdefault("" if row.searched_cost else row.timing, []).append(row)
+    return [(name, rows) for name, rows in groups.items() if len(rows) > 1]
+
+
+def _quality(row: Standing) -> float | None:
+    """The height of its point."""
+    if row.searched_cost:
+        return row.searched_val
+    return None if row.test is None else row.test.mean
+
+
+def _cost(row: Standing) -> float | None:
+    return row.searched_value if row.searched_cost else row.train_seconds
+
+
+def _margin(row: Standing) -> float:
+    return 0.0 if row.searched_cost or row.test is None or not row.test.margin else row.test.margin
 
 
 def trade_off(table: TaskTable, rows: Sequence[Standing], identity: str) -> str:
-    """Test metric against training seconds of rows of one group, with intervals and the Pareto front.
+    """Quality against cost of rows of one group, with intervals and the Pareto front.
+
+    Test metric against training seconds; of an architecture search validation metric against its cost.
 
     Args:
         table: The task.
-        rows: Of one :func:`timing_groups`.
+        rows: Of one :func:`comparable_groups`.
         identity: Unique in the page, for the title's id.
     """
     height, area = 400, Box(64, 34, _WIDTH - 30, 352)
-    times = [row.train_seconds or 0.0 for row in rows]
-    low, high = robust_range([row.test.mean for row in rows if row.test], table.mode == "max")
+    costs = [_cost(row) or 0.0 for row in rows]
+    low, high = robust_range([quality for row in rows if (quality := _quality(row)) is not None], table.mode == "max")
     # Whiskers of the points inside may widen the range, but not squeeze the points into a line.
     for row in rows:
-        if row.test and row.test.margin and low <= row.test.mean <= high:
-            low, high = min(low, row.test.mean - row.test.margin), max(high, row.test.mean + row.test.margin)
+        quality = _quality(row) or 0.0
+        if low <= quality <= high:
+            low, high = min(low, quality - _margin(row)), max(high, quality + _margin(row))
     y_axis = Axis(*padded(low, high), area.bottom, area.top)
-    room = max(1.25, (max(times) / min(times)) ** 0.12)  # for names on either side
-    x_axis = Axis(min(times) / room, max(times) * room, area.left, area.right, log=True)
+    room = max(1.25, (max(costs) / min(costs)) ** 0.12)  # for names on either side
+    x_axis = Axis(min(costs) / room, max(costs) * room, area.left, area.right, log=True)
     metric = metric_text(table.metric)
+    searched = searched_cost(table)
+    split, cost, point = ("validation", searched, "candidate") if searched else ("test", "training time", "recipe")
     better = "higher" if table.mode == "max" else "lower"
-    parts = [_head(height, identity, f"Test {metric} against training time on {table.task}",
-                   f"One point a recipe; {better} and further left is better. Numbers are in the table.")]  # fmt: skip
-    parts += _grid_y(y_axis, area) + _grid_x(x_axis, area, [_seconds_tick(tick) for tick in x_axis.ticks()])
-    parts.append(f'<text x="{area.left}" y="18">test {escape(metric)} ({better} is better)</text>')
-    parts.append(f'<text x="{area.right}" y="{height - 8}" class="e">training time, log scale</text>')
+    parts = [_head(height, identity, f"{split.capitalize()} {metric} against {cost} on {table.task}",
+                   f"One point a {point}; {better} and further left is better. Numbers are in the table.")]  # fmt: skip
+    ticks = [f"{tick:,.12g}" if searched in ("parameters", "flops") else _seconds_tick(tick) for tick in x_axis.ticks()]
+    parts += _grid_y(y_axis, area) + _grid_x(x_axis, area, ticks)
+    parts.append(f'<text x="{area.left}" y="18">{split} {escape(metric)} ({better} is better)</text>')
+    parts.append(f'<text x="{area.right}" y="{height - 8}" class="e">{escape(cost)}, log scale</text>')
     front, taken = _front(rows, x_axis, y_axis)
     parts.append(front)
     points, texts = [], []
     for row in rows:
-        assert row.test is not None
-        assert row.train_seconds is not None
-        x, y = x_axis.at(row.train_seconds), y_axis.at(row.test.mean)
-        is_inside = y_axis.holds(row.test.mean)
+        quality = _quality(row) or 0.0
+        x, y = x_axis.at(_cost(row) or 0.0), y_axis.at(quality)
+        is_inside = y_axis.holds(quality)
         points.append((x, y))
-        texts.append(_short(row.recipe) + ("" if is_inside else f" ({number(row.test.mean)})"))
+        texts.append(_short(row.recipe) + ("" if is_inside else f" ({number(quality)})"))
         taken.append(Box(x - 6, y - 6, x + 6, y + 6))
-        if row.test.margin and is_inside:
-            top, bottom = y_axis.at(row.test.mean + row.test.margin), y_axis.at(row.test.mean - row.test.margin)
+        if _margin(row) and is_inside:
+            top, bottom = y_axis.at(quality + _margin(row)), y_axis.at(quality - _margin(row))
             taken.append(Box(x - 2, min(top, bottom), x + 2, max(top, bottom)))
             parts.append(f'<path d="M{x:.1f} {bottom:.1f}V{top:.1f}" class="w"/>')
     labels = place(points, texts, taken, area)
@@ -73,9 +99,7 @@ def trade_off(table: TaskTable, rows: Sequence[Standing], identity: str) -> str:
         if label is not None and label.far:
             end_x, end_y = label.leader(x, y)
             parts.append(f'<path d="M{x:.1f} {y:.1f}L{end_x:.1f} {end_y:.1f}" class="l"/>')
-        test = row.test
-        assert test is not None
-        parts.append(_mark(row, x, y, y_axis.holds(test.mean)))
+        parts.append(_mark(row, x, y, y_axis.holds(_quality(row) or 0.0)))
         if label is not None:
             kind = {"start": "", "end": ' class="e"', "middle": ' class="c"'}[label.anchor]
             parts.append(f'<text x="{label.x:.1f}" y="{label.y:.1f}"{kind}>{escape(text)}</text>')
@@ -148,9 +172,7 @@ def _grid_x(axis: Axis, area: Box, texts: Sequence[str]) -> list[str]:
 
 def _front(rows: Sequence[Standing], x_axis: Axis, y_axis: Axis) -> tuple[str, list[Box]]:
     """The front's line, and what it covers."""
-    points = sorted(
-        (row.train_seconds, row.test.mean) for row in rows if row.pareto and row.train_seconds and row.test
-    )
+    points = sorted((_cost(row) or 0.0, _quality(row) or 0.0) for row in rows if row.pareto)
     if len(points) < 2:
         return "", []
     # Between two points of the front the earlier one is still the best for its time: a staircase, not a slope.
@@ -168,9 +190,11 @@ def _seconds_tick(value: float) -> str:
 
 
 def _mark(row: Standing, x: float, y: float, is_inside: bool) -> str:
-    assert row.test is not None
-    title = f"<title>{escape(row.recipe)}: {estimate_text(row.test)}, {seconds_text(row.train_seconds)}</title>"
-    if row.seeds_failed:
+    numbers = f"{estimate_text(row.test)}, {seconds_text(row.train_seconds)}"
+    if row.searched_cost:
+        numbers = f"{number(row.searched_val, 4)}, {cost_text(row)}; {tuned_text(row)}"
+    title = f"<title>{escape(plain(f'{row.recipe}: {numbers}'))}</title>"
+    if row.seeds_failed and not row.searched_cost:
         return f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8" class="x">{title}</path>'
     if row.pareto and is_inside:
         return f'<path d="M{x:.1f} {y - 6.5:.1f}l6.5 6.5l-6.5 6.5l-6.5 -6.5z" class="p">{title}</path>'

@@ -61,4 +61,4 @@ def _plan(pair: Pair, folder: Path) -> PlannedPair:
         key in pair.records or (key not in pair.repeated and (folder / "set-aside" / f"{key}.json").is_file())
         for key in asked
     )
-    return PlannedPair(pair.task.name, pair.recipe.name, len(tuning), len(pair.suite.final_seeds), finished)
+    return PlannedPair(pair.task.name, pair.recipe.name, len(tuning), len(pair.final_seeds), finished)
