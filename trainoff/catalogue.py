@@ -8,6 +8,7 @@ from trainoff.errors import UserError, closest
 from trainoff.modules.initialisation import INITIALISATIONS
 from trainoff.modules.nets import NETS
 from trainoff.modules.optimizers import OPTIMIZERS
+from trainoff.modules.pruning import PRUNING
 from trainoff.modules.registry import MODULES
 from trainoff.modules.regularizers import REGULARIZERS
 from trainoff.modules.schedules import SCHEDULES
@@ -22,6 +23,7 @@ KINDS: dict[str, Registry[Entry]] = {
     "optimizers": OPTIMIZERS,
     "schedules": SCHEDULES,
     "regularizers": REGULARIZERS,
+    "pruning": PRUNING,
     "initialisations": INITIALISATIONS,
     "strategies": STRATEGIES,
 }

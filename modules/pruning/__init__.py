@@ -1,0 +1,57 @@
+"""Pruning methods by name, each a Lightning Callback in a file of its own; this listing is data only.
+
+Adding one takes a file with a subclass of :class:`~trainoff.modules.pruning.base.Pruning` and a line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainoff.lazy_imports import lazy_attributes
+from trainoff.registry import Entry, Registry, class_homes
+
+
+@dataclass(frozen=True)
+class PruningEntry(Entry):
+    """A pruning method's entry.
+
+    Args:
+        costs: What it costs beside a plain training.
+    """
+
+    costs: str = ""
+
+
+_HOME = "trainoff.modules.pruning"
+
+PRUNING = Registry(
+    "pruning method",
+    [
+        PruningEntry(
+            "magnitude",
+            f"{_HOME}.magnitude:Magnitude",
+            "prunes the smallest weights, or units, once, and trains the others on",
+            "mask = |θ| above its s-quantile; θ ← θ ⊙ mask",
+            "Han et al. 2015, Learning both weights and connections for efficient neural networks",
+            costs="a product with the masks each step",
+        ),
+        PruningEntry(
+            "gradual",
+            f"{_HOME}.gradual:Gradual",
+            "prunes the smallest weights more and more, by a cubic schedule",
+            "s(t) = s_f + (s_i − s_f)(1 − (t − t₀)/(nΔt))³",
+            "Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for model compression",
+            costs="a product with the masks each step, and a sort of the weights at each of n prunings",
+        ),
+    ],
+    PruningEntry,
+    "trainoff.pruning",
+)
+
+# The classes by their own names too, imported when first used.
+_HOMES = {"Pruning": "base"} | class_homes(PRUNING)
+
+__all__ = ["PRUNING", "PruningEntry", *_HOMES]
+
+
+__getattr__ = lazy_attributes(__name__, _HOMES)

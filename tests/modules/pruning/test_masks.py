@@ -1,0 +1,194 @@
+"""Pruned weights stay at zero, whatever the optimizer, the averages and the checkpoints do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from pruning_runs import Deep, OrderedData, copy_of, pruning_of, train
+from users_project import UsersData, make_trainer, parameters_of
+
+from trainoff.errors import UserError
+from trainoff.modules import Recipe
+from trainoff.modules.regularizers import EMA
+
+METHODS = {
+    "magnitude": {"name": "magnitude", "sparsity": 0.5, "at": 0.3},
+    "structured": {"name": "magnitude", "sparsity": 0.5, "at": 0.3, "structured": True},
+    "gradual": {"name": "gradual", "sparsity": 0.7, "updates": 6},
+}
+OPTIMIZERS = {
+    "momentum": {"name": "sgd", "lr": 0.1, "momentum": 0.95, "nesterov": True},
+    "coupled decay": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},
+    "adamw": {"name": "adamw", "lr": 0.01, "weight_decay": 0.3},
+    "lookahead": {"name": "lookahead", "base_optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}},
+    "sam": {"name": "sam", "base_optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}},
+    "schedule-free": {"name": "schedulefreeadamw", "lr": 0.01},
+    "lbfgs": {"name": "lbfgs", "lr": 0.1},
+    "lion": {"name": "lion", "lr": 1e-3, "weight_decay": 0.1},
+    "muon": {"name": "muon", "lr": 0.02},
+    "second derivatives": {"name": "adahessian", "lr": 0.01},
+}
+
+
+def check_zeros(weights, masks):
+    assert masks
+    assert any((~mask).any() for mask in masks.values())
+    for name, mask in masks.items():
+        assert not weights[name][~mask].any(), name
+        assert weights[name][mask].all(), name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_zeros_stay_through_every_kind_of_optimizer(optimizer):
+    pruning = {"name": "magnitude", "sparsity": 0.6, "at": 0.3}
+    module, method, watch, trainer = train(pruning, optimizer=OPTIMIZERS[optimizer])
+    check_zeros(copy_of(module), method.masks)
+    for seen in (*watch.begun[8:], *watch.validated[2:]):
+        for name, mask in method.masks.items():
+            assert not seen[name][~mask].any()
+    # No momentum is left that would move them, were the masks taken away. (LBFGS and SAM keep theirs elsewhere.)
+    state = trainer.optimizers[0].state
+    for name, parameter in module.named_parameters():
+        for key, value in state.get(parameter, {}).items():
+            if name in method.masks and torch.is_tensor(value) and value.shape == parameter.shape and key != "old_p":
+                assert not value[~method.masks[name]].any(), key
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["ema", "swa", "lookahead", "sam", "max_norm", "gradient_noise", "l2"])
+def test_zeros_stay_beside_every_regularizer_that_moves_weights(method, name):
+    regularizer = {"name": "swa", "start": 0.25} if name == "swa" else name
+    module, pruning, watch, _ = train(METHODS[method], regularizers=[regularizer])
+    check_zeros(copy_of(module), pruning.masks)
+    last = watch.validated[-1]
+    for key, mask in pruning.masks.items():
+        assert not last[key][~mask].any()
+
+
+def test_lightnings_own_average_is_masked_too():
+    """Its average has begun before the pruning, and comes after the recipe's callbacks have acted."""
+    average = WeightAveraging()
+    module, pruning, _, _ = train(METHODS["magnitude"], callbacks=[average])
+    check_zeros(copy_of(module), pruning.masks)
+    check_zeros(dict(average._average_model.module.named_parameters()), pruning.masks)
+
+
+def test_the_average_of_what_is_left_is_the_plain_one():
+    module, pruning, watch, _ = train(METHODS["magnitude"], regularizers=[{"name": "ema", "decay": 0.8}])
+    ema = EMA(0.8)
+    steps = [*watch.begun[1:], None]
+    average = None
+    for update, weights in enumerate(steps[:-1]):
+        weights = {name: value.clone() for name, value in weights.items()}
+        share = ema.share_of_present(update)
+        average = weights if average is None else {n: average[n].lerp(weights[n], share) for n in weights}
+    for name, value in average.items():  # without the last step, which no batch begins after
+        mask = pruning.masks.get(name, torch.ones_like(value, dtype=torch.bool))
+        torch.testing.assert_close(copy_of(module)[name][mask], value[mask], rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_accumulated_gradients_prune_like_whole_batches(method):
+    """Micro-batches are one step: the same masks, at the same steps."""
+    whole = train(METHODS[method], batch=16)
+    parts = train(METHODS[method], batch=16, microbatches=4, trainer={"accumulate_grad_batches": 4})
+    for name, mask in whole[1].masks.items():
+        assert torch.equal(mask, parts[1].masks[name])
+    torch.testing.assert_close(parameters_of(parts[0]), parameters_of(whole[0]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("file", ["epoch=1.ckpt", "step=10.ckpt", "step=15.ckpt"])
+def test_a_resumed_training_ends_as_an_uninterrupted_one(method, file, tmp_path):
+    keep = [
+        ModelCheckpoint(tmp_path, "{epoch}", every_n_epochs=1, save_top_k=-1),
+        ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=5, save_top_k=-1),
+    ]
+    optimizer = {"name": "adamw", "lr": 0.01}
+    straight, pruning, _, _ = train(
+        METHODS[method], optimizer=optimizer, callbacks=keep, trainer={"enable_checkpointing": True}
+    )
+    resumed, again, _, _ = train(METHODS[method], optimizer=optimizer, seed=5, ckpt_path=tmp_path / file)
+    assert torch.equal(parameters_of(resumed), parameters_of(straight))
+    assert again.masks.keys() == pruning.masks.keys()
+    assert all(torch.equal(again.masks[name], mask) for name, mask in pruning.masks.items())
+    assert (again.pruned, again.spliced, again.is_done) == (pruning.pruned, pruning.spliced, pruning.is_done)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_is_a_plain_modules_checkpoint_with_the_zeros_in_it(method, tmp_path):
+    module, pruning, _, trainer = train(METHODS[method])
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    saved = torch.load(tmp_path / "end.ckpt", weights_only=True)
+    plain = Deep()
+    plain.load_state_dict(saved["state_dict"], strict=True)
+    check_zeros(copy_of(plain), pruning.masks)
+    assert torch.equal(parameters_of(plain), parameters_of(module))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_and_pickles_keep_the_masks(method):
+    module, pruning, _, _ = train(METHODS[method])
+    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        theirs = pruning_of(copied).masks
+        assert all(torch.equal(theirs[name], mask) for name, mask in pruning.masks.items())
+        check_zeros(copy_of(copied), theirs)
+    assert pruning_of(pickle.loads(pickle.dumps(Recipe(pruning=METHODS[method]).apply(Deep())))).masks == {}
+
+
+def test_another_fit_begins_without_masks():
+    module, pruning, _, _ = train(METHODS["magnitude"])
+    first = {name: mask.clone() for name, mask in pruning.masks.items()}
+    again = train(METHODS["magnitude"], module=module)[1]
+    assert again.pruned == sum(int((~mask).sum()) for mask in again.masks.values())
+    assert first.keys() == again.masks.keys()
+
+
+def test_it_is_inert_for_another_module():
+    module, pruning, _, trainer = train(METHODS["magnitude"])
+    masks = {name: mask.clone() for name, mask in pruning.masks.items()}
+    other = Deep()
+    trainer.fit_loop.max_epochs = 6
+    trainer.fit(other, datamodule=OrderedData())
+    assert all(weight.all() for name, weight in copy_of(other).items() if "weight" in name)
+    assert all(torch.equal(masks[name], mask) for name, mask in pruning.masks.items())
+
+
+def test_a_sharding_trainer_is_refused(monkeypatch):
+    from trainoff.modules.pruning import base
+
+    trainer = make_trainer()
+    monkeypatch.setattr(base, "SHARDED", (type(trainer.strategy),))
+    module = Recipe("sgd", pruning="magnitude").apply(Deep())
+    with pytest.raises(UserError, match="pruning: SingleDeviceStrategy shards the parameters"):
+        trainer.fit(module, datamodule=UsersData())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_have_the_masks_of_one(method):
+    trained = {}
+    for devices in (1, 2):
+        L.seed_everything(4, verbose=False)
+        module = Recipe({"name": "sgd", "lr": 0.3, "momentum": 0.9}, batch=32, pruning=METHODS[method]).apply(
+            EqualOnAllRanks()
+        )
+        make_trainer(max_epochs=3, devices=devices, strategy="ddp_spawn").fit(module, datamodule=UsersData())
+        trained[devices] = parameters_of(module)
+    assert torch.equal(trained[1] == 0, trained[2] == 0)
+    assert (trained[1] == 0).any()
+    torch.testing.assert_close(trained[2], trained[1], rtol=0, atol=1e-5)
+
+
+class EqualOnAllRanks(Deep):
+    """Fails where the processes' weights or zeros differ."""
+
+    def on_train_end(self):
+        mine = torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
+        others = self.all_gather(mine).view(-1, mine.numel())
+        assert (others == mine).all()
