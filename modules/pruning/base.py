@@ -197,6 +197,9 @@ class Pruning(RecipeCallback):
     def _clear_state(self, optimizers: Iterable[Any]) -> None:
         """What an optimizer remembers of pruned weights, also inside one that wraps another."""
         for optimizer in optimizers:
+            if isinstance(optimizer, torch.optim.LBFGS):  # its history is of directions that are no more
+                optimizer.state.clear()
+                continue
             for name, mask in self._masks.items():
                 for value in optimizer.state.get(self._weights[name], {}).values():
                     if isinstance(value, Tensor) and value.shape == mask.shape and value.is_floating_point():
