@@ -43,6 +43,7 @@ class Pruning(RecipeCallback):
     needs_total: ClassVar[bool] = True  # the number of steps, as shares of the training do
     in_training: ClassVar[bool] = True  # whether it changes weights while the net trains
     refused_needs: ClassVar[frozenset[str]] = frozenset()  # of optimizers, that do not go with the method
+    refused_regularizers: ClassVar[frozenset[str]] = frozenset()  # likewise
     refusal: ClassVar[str] = ""  # and why
 
     def __init__(self, exclude: Sequence[str] = ()) -> None:
@@ -87,9 +88,15 @@ class Pruning(RecipeCallback):
         return prunable_weights(module, self.exclude)
 
     @torch.no_grad()
-    def set_masks(self, trainer: L.Trainer, masks: Mapping[str, Tensor]) -> None:
-        """Take new masks, and act on them at once."""
-        for name, mask in masks.items():
+    def set_masks(self, trainer: L.Trainer, masks: Mapping[str, Tensor], counted: bool = True) -> None:
+        """Take new masks, and act on them at once.
+
+        Args:
+            trainer: Whose module and optimizers.
+            masks: By parameter name; true where a weight is kept.
+            counted: Whether the change counts among those that are told.
+        """
+        for name, mask in masks.items() if counted else ():
             before = self._masks.get(name)
             if before is None:
                 self._pruned += int((~mask).sum())

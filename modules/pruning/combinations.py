@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from trainoff.errors import UserError
@@ -29,3 +30,6 @@ def check_combination(recipe: Recipe) -> None:
     optimizer = optimizer_entry(chosen_optimizer(recipe))
     if set(optimizer.needs) & getattr(method, "refused_needs", frozenset()):
         raise UserError(f"'{label}' {method.refusal}, which '{optimizer.name}' does not allow", "pruning")
+    for regularizer in cast("Sequence[Choice]", recipe.regularizers):
+        if regularizer.get("name") in getattr(method, "refused_regularizers", ()):
+            raise UserError(f"'{label}' {method.refusal}, which '{regularizer['name']}' does not allow", "pruning")
