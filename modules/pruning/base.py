@@ -225,3 +225,9 @@ def check_share(value: float, where: str) -> float:
     if not 0 <= value < 1:
         raise UserError(f"a share lies in [0, 1), not {value}", where)
     return value
+
+
+def pruning_of(module: nn.Module) -> Pruning | None:
+    """The pruning callback that the module's recipe brought, where it brought one."""
+    found = [callback for callback in vars(module).get("recipe_callbacks", ()) if isinstance(callback, Pruning)]
+    return found[0] if found else None

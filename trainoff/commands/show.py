@@ -63,7 +63,17 @@ def _print_plot(entry: Entry) -> None:
 def _facts(kind: str, entry: Entry) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": f"{entry.name} ({kind})", "what": entry.summary}
     facts |= {"formula": entry.formula, "paper": entry.paper, "package": entry.package}
-    traits = ("costs", "acts_on", "interval", "needs", "guaranteed", "licence", "num_samples", "num_classes", "size_bytes")
+    traits = (
+        "costs",
+        "acts_on",
+        "interval",
+        "needs",
+        "guaranteed",
+        "licence",
+        "num_samples",
+        "num_classes",
+        "size_bytes",
+    )
     for trait in traits:
         value = getattr(entry, trait, None)
         if value:
