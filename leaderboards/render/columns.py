@@ -71,7 +71,7 @@ def columns_of(table: TaskTable) -> list[Column]:
         ("onset", lambda row: _median_text(row.onset_epoch), "median epoch of the least validation loss", 12, False),
         ("val loss rise", lambda row: estimate_text(row.val_loss_rise), "from there to the last epoch", 8, False),
         ("to target", _target_text, "median training time to the validation target (seeds that reached it)", 5, False),
-        ("sparsity", lambda row: share_text(row.sparsity), "median share of zeros among the prunable weights", 5, False),
+        ("sparsity", lambda row: share_text(row.sparsity), "median share of zeros among prunable weights", 5, False),
         ("on disk", _bytes_text, "median size without the zeros (its share of the dense size)", 6, False),
         ("latency", lambda row: seconds_text(row.latency_seconds), "median forward pass of one sample", 7, False),
         (f"val {metric} before", lambda row: estimate_text(row.metric_before), "validation before the first pruning",

@@ -13,7 +13,7 @@ from trainoff.modules.pruning.magnitude import ByMagnitude
 
 
 def cubic_sparsity(final: float, initial: float, progress: float) -> float:
-    """s = s_f + (s_i − s_f)(1 − p)³ (Zhu & Gupta 2017, equation 1).
+    """The sparsity s = s_f + (s_i − s_f)(1 − p)³ (Zhu & Gupta 2017, equation 1).
 
     Args:
         final: s_f.

@@ -14,9 +14,9 @@ from trainoff.modules.pruning.criteria import (
     hidden_units,
     keep_highest,
     keep_highest_units,
-    units_kept,
     unit_masks,
     unit_norms,
+    units_kept,
 )
 
 

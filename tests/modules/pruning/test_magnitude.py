@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import lightning as L
 import numpy as np
 import pytest
@@ -156,7 +158,7 @@ def test_gradual_pruning_follows_the_schedule_and_takes_nothing_back():
         number = min(step - 1, 18) - 6  # the masks that a step sees are those that the one before was begun with
         expected = 0.0 if number < 0 else 0.8 - 0.6 * (1 - number / 12) ** 3
         assert sparsity[step] == pytest.approx(expected, abs=0.011), step
-    for before, after in zip(watch.begun, watch.begun[1:], strict=False):
+    for before, after in itertools.pairwise(watch.begun):
         assert all((after[name][before[name] == 0] == 0).all() for name in WEIGHTS)
     assert pruning.is_done
     assert pruning.spliced == 0

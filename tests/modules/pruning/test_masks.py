@@ -21,6 +21,9 @@ METHODS = {
     "magnitude": {"name": "magnitude", "sparsity": 0.5, "at": 0.3},
     "structured": {"name": "magnitude", "sparsity": 0.5, "at": 0.3, "structured": True},
     "gradual": {"name": "gradual", "sparsity": 0.7, "updates": 6},
+    "synflow": {"name": "synflow", "sparsity": 0.7, "rounds": 5},
+    "snip": {"name": "snip", "sparsity": 0.7},
+    "movement": {"name": "movement", "sparsity": 0.7, "updates": 6},
     "surgery": {"name": "dynamic_network_surgery", "gamma": 0.1},
 }
 OPTIMIZERS = {
@@ -157,7 +160,7 @@ def test_another_fit_begins_without_masks():
 
 
 def test_it_is_inert_for_another_module():
-    module, pruning, _, trainer = train(METHODS["magnitude"])
+    _, pruning, _, trainer = train(METHODS["magnitude"])
     masks = {name: mask.clone() for name, mask in pruning.masks.items()}
     other = Deep()
     trainer.fit_loop.max_epochs = 6
