@@ -10,6 +10,20 @@ from users_project import UsersData, UsersModule, make_trainer
 from trainoff.datamodules import TensorBatches
 from trainoff.modules import Recipe
 
+# One of each kind that does something of its own to weights or state.
+OPTIMIZERS = {
+    "momentum": {"name": "sgd", "lr": 0.1, "momentum": 0.95, "nesterov": True},
+    "coupled decay": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},
+    "adamw": {"name": "adamw", "lr": 0.01, "weight_decay": 0.3},
+    "lookahead": {"name": "lookahead", "base_optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}},
+    "sam": {"name": "sam", "base_optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}},
+    "schedule-free": {"name": "schedulefreeadamw", "lr": 0.01},
+    "lbfgs": {"name": "lbfgs", "lr": 0.01, "max_iter": 3},
+    "lion": {"name": "lion", "lr": 1e-3, "weight_decay": 0.1},
+    "muon": {"name": "muon", "lr": 0.02},
+    "second derivatives": {"name": "adahessian", "lr": 0.01},
+}
+
 
 class OrderedData(UsersData):
     """The same order in every epoch: 6 steps each. Its loader can be resumed within an epoch."""

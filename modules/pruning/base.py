@@ -53,7 +53,8 @@ class Pruning(RecipeCallback):
 
     def _forget(self) -> None:
         self._masks: dict[str, Tensor] = {}
-        self._weights: dict[str, nn.Parameter] = {}
+        self._weights: dict[str, nn.Parameter] = {}  # those that may be pruned
+        self._parameters: dict[str, nn.Parameter] = {}  # all of them: a unit's bias has a mask too
         self._begun_step = -1
         self._ended_step = -1
         self._total_steps = 0
@@ -135,8 +136,8 @@ class Pruning(RecipeCallback):
         if self.needs_total and not math.isfinite(total):
             raise UserError("shares of the training need its end: give the Trainer max_epochs or max_steps", "pruning")
         self._total_steps = int(total) if math.isfinite(total) else 0
-        every = dict(pl_module.named_parameters())
-        self._masks = {name: mask.to(every[name].device) for name, mask in self._masks.items()}
+        self._parameters = dict(pl_module.named_parameters())
+        self._masks = {name: mask.to(self._parameters[name].device) for name, mask in self._masks.items()}
         self._apply(trainer)
 
     def on_train_batch_start(
@@ -151,7 +152,7 @@ class Pruning(RecipeCallback):
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Take the pruned weights' gradients away."""
         if self._masks:
-            pairs = [(p.grad, self._masks[name]) for name, p in self._masked(pl_module) if p.grad is not None]
+            pairs = [(p.grad, self._masks[name]) for name, p in self._masked() if p.grad is not None]
             _multiply(pairs)
 
     @torch.no_grad()
@@ -170,7 +171,7 @@ class Pruning(RecipeCallback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let go of the parameters, so that a copy or a pickle of the module does not take them along twice."""
-        self._weights = {}
+        self._weights, self._parameters = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
         """The masks, and what was counted."""
@@ -183,18 +184,13 @@ class Pruning(RecipeCallback):
         self._pruned, self._spliced = state_dict["pruned"], state_dict["spliced"]
         self._is_done = state_dict["is_done"]
 
-    def _masked(self, module: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
-        """The parameters that have masks; a bias may be among them, which is no weight that could be pruned alone."""
-        if not self._masks.keys() <= self._weights.keys():
-            every = dict(module.named_parameters())
-            self._weights |= {name: every[name] for name in self._masks}
-        return ((name, self._weights[name]) for name in self._masks)
+    def _masked(self) -> Iterable[tuple[str, nn.Parameter]]:
+        return ((name, self._parameters[name]) for name in self._masks)
 
     def _apply(self, trainer: L.Trainer) -> None:
         if not self._masks:
             return
-        module = trainer.lightning_module
-        _multiply([(weight.data, self._masks[name]) for name, weight in self._masked(module)])
+        _multiply([(weight.data, self._masks[name]) for name, weight in self._masked()])
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             average = getattr(callback, "_average_model", None) if isinstance(callback, WeightAveraging) else None
             if average is not None:
@@ -208,7 +204,7 @@ class Pruning(RecipeCallback):
                 optimizer.state.clear()
                 continue
             for name, mask in self._masks.items():
-                for value in optimizer.state.get(self._weights[name], {}).values():
+                for value in optimizer.state.get(self._parameters[name], {}).values():
                     if isinstance(value, Tensor) and value.shape == mask.shape and value.is_floating_point():
                         value.mul_(mask)
             inner = [getattr(optimizer, key, None) for key in ("optimizer", "base_optimizer")]

@@ -47,17 +47,16 @@ class DenseWeights(Pruning):
     @torch.no_grad()
     def set_masks(self, trainer: L.Trainer, masks: Mapping[str, Tensor], counted: bool = True) -> None:
         """Take new masks; what they give back has its dense value."""
-        every = dict(trainer.lightning_module.named_parameters())
         for name in masks:
             if name not in self._dense:
-                self._dense[name] = every[name].detach().clone()
+                self._dense[name] = self._parameters[name].detach().clone()
         super().set_masks(trainer, masks, counted)
 
     @torch.no_grad()
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Hand the dense weights to the optimizer."""
         if self._dense and not self._holds_dense:
-            for name, weight in self._masked(pl_module):
+            for name, weight in self._masked():
                 weight.data.copy_(self._dense[name])
             self._holds_dense = True
 
@@ -67,13 +66,13 @@ class DenseWeights(Pruning):
     ) -> None:
         """Take the dense weights back from the optimizer, and leave the masked ones."""
         if self._holds_dense:
-            for name, weight in self._masked(pl_module):
+            for name, weight in self._masked():
                 self._dense[name].copy_(weight)
             self._holds_dense = False
             self._apply(trainer)
 
     def _apply(self, trainer: L.Trainer) -> None:
-        for name, weight in self._masked(trainer.lightning_module):
+        for name, weight in self._masked():
             weight.data.copy_(self._dense[name])
         super()._apply(trainer)
 

@@ -9,7 +9,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
-from pruning_runs import Deep, OrderedData, copy_of, pruning_of, train
+from pruning_runs import OPTIMIZERS, Deep, OrderedData, copy_of, pruning_of, train
 from users_project import UsersData, make_trainer, parameters_of
 
 from trainoff.errors import UserError
@@ -24,19 +24,9 @@ METHODS = {
     "synflow": {"name": "synflow", "sparsity": 0.7, "rounds": 5},
     "snip": {"name": "snip", "sparsity": 0.7},
     "movement": {"name": "movement", "sparsity": 0.7, "updates": 6},
+    "lottery": {"name": "lottery_ticket", "sparsity": 0.7, "rounds": 2},
+    "shrinking": {"name": "progressive_shrinking"},
     "surgery": {"name": "dynamic_network_surgery", "gamma": 0.1},
-}
-OPTIMIZERS = {
-    "momentum": {"name": "sgd", "lr": 0.1, "momentum": 0.95, "nesterov": True},
-    "coupled decay": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},
-    "adamw": {"name": "adamw", "lr": 0.01, "weight_decay": 0.3},
-    "lookahead": {"name": "lookahead", "base_optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}},
-    "sam": {"name": "sam", "base_optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}},
-    "schedule-free": {"name": "schedulefreeadamw", "lr": 0.01},
-    "lbfgs": {"name": "lbfgs", "lr": 0.01, "max_iter": 3},
-    "lion": {"name": "lion", "lr": 1e-3, "weight_decay": 0.1},
-    "muon": {"name": "muon", "lr": 0.02},
-    "second derivatives": {"name": "adahessian", "lr": 0.01},
 }
 
 
@@ -69,12 +59,15 @@ def test_zeros_stay_through_every_kind_of_optimizer(optimizer):
                 assert not value[~method.masks[name]].any(), key
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["ema", "swa", "lookahead", "sam", "max_norm", "gradient_noise", "l2"])
+REGULARIZERS = ("ema", "swa", "lookahead", "sam", "max_norm", "gradient_noise", "l2")
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [(m, r) for m in METHODS for r in REGULARIZERS if r not in pruning_class(m).refused_regularizers],
+)
 def test_zeros_stay_beside_every_regularizer_that_moves_weights(method, name):
     regularizer = {"name": "swa", "start": 0.25} if name == "swa" else name
-    if name in pruning_class(method).refused_regularizers:
-        pytest.skip(f"{method} refuses {name}; its own tests hold that")
     module, pruning, watch, _ = train(METHODS[method], regularizers=[regularizer])
     check_zeros(copy_of(module), pruning.masks)
     last = watch.validated[-1]
@@ -179,20 +172,27 @@ def test_a_sharding_trainer_is_refused(monkeypatch):
         trainer.fit(module, datamodule=UsersData())
 
 
+def train_on(devices, method):
+    L.seed_everything(4, verbose=False)
+    recipe = Recipe({"name": "sgd", "lr": 0.3, "momentum": 0.9}, batch=32, pruning=METHODS[method])
+    module = recipe.apply(EqualOnAllRanks())
+    make_trainer(max_epochs=3, devices=devices, strategy="ddp_spawn").fit(module, datamodule=UsersData())
+    assert any((weight == 0).any() for weight in module.parameters())
+    return parameters_of(module)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_two_processes_have_the_masks_of_one(method):
-    trained = {}
-    for devices in (1, 2):
-        L.seed_everything(4, verbose=False)
-        module = Recipe({"name": "sgd", "lr": 0.3, "momentum": 0.9}, batch=32, pruning=METHODS[method]).apply(
-            EqualOnAllRanks()
-        )
-        make_trainer(max_epochs=3, devices=devices, strategy="ddp_spawn").fit(module, datamodule=UsersData())
-        trained[devices] = parameters_of(module)
-    assert torch.equal(trained[1] == 0, trained[2] == 0)
-    assert (trained[1] == 0).any()
-    torch.testing.assert_close(trained[2], trained[1], rtol=0, atol=1e-5)
+def test_two_processes_have_equal_masks_and_weights(method):
+    train_on(2, method)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["snip", "surgery"])
+def test_they_are_those_of_one_process(method):
+    one, two = train_on(1, method), train_on(2, method)
+    assert torch.equal(one == 0, two == 0)
+    torch.testing.assert_close(two, one, rtol=0, atol=1e-5)
 
 
 class EqualOnAllRanks(Deep):
