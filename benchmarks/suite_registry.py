@@ -41,6 +41,12 @@ SUITES = Registry(
         SuiteEntry(
             "overfit", f"{_HOME}:overfit.yaml", "few samples, wrong labels among them: regularizers against none"
         ),
+        SuiteEntry(
+            "surgery",
+            f"{_HOME}:surgery.yaml",
+            "pruning, splicing, shrinking, int8 on scikit-learn's digits, for six purposes; under a minute",
+            paper="Guo, Yao & Chen 2016, Dynamic network surgery for efficient DNNs",
+        ),
     ],
     SuiteEntry,
     "trainoff.suites",

@@ -81,6 +81,10 @@ class Pruning(RecipeCallback):
         """Whether the masks are final: the states before that are not what the method was asked for."""
         return self._is_done
 
+    @is_done.setter
+    def is_done(self, value: bool) -> None:
+        self._is_done = value  # no plain attribute: those make the state's key
+
     def before_step(self, trainer: L.Trainer, module: L.LightningModule, step: int) -> None:
         """Change the masks where it is time for it, before the forward pass of a step (from 0)."""
 

@@ -65,12 +65,12 @@ def hidden_units(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, 
 
 
 def unit_norms(module: nn.Module, weights: Mapping[str, Tensor], power: int = 2) -> dict[str, Tensor]:
-    """The norm of each unit's incoming weights, as a mean, so that layers of different sizes can be compared.
+    """The norm of each unit's incoming weights, in units of its layer's mean: layers differ in scale (Molchanov 2017).
 
     Args:
         module: Whose weights.
         weights: By name, hidden ones.
-        power: 2 for the root of the mean square, 1 for the mean absolute value.
+        power: 2 for the 2-norm, 1 for the 1-norm.
 
     Returns:
         By name, (units,).
@@ -78,7 +78,8 @@ def unit_norms(module: nn.Module, weights: Mapping[str, Tensor], power: int = 2)
     norms = {}
     for name, weight in weights.items():
         incoming = weight.detach().transpose(0, unit_dimension(module, name)).flatten(1).abs().double()
-        norms[name] = incoming.pow(power).mean(dim=1).pow(1 / power)
+        norm = incoming.pow(power).mean(dim=1).pow(1 / power)
+        norms[name] = norm / norm.mean().clamp_min(torch.finfo(norm.dtype).tiny)
     return norms
 
 

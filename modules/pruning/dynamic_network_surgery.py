@@ -61,8 +61,8 @@ class DynamicNetworkSurgery(DenseWeights):
     def before_step(self, trainer: L.Trainer, module: L.LightningModule, step: int) -> None:
         """Update the masks, where chance has it."""
         first, last = int(self.start * self._total_steps), int(self.end * self._total_steps)
-        self._is_done = step >= last
-        if self._is_done or step < first:
+        self.is_done = step >= last
+        if self.is_done or step < first:
             return
         draw = torch.rand((), generator=torch.Generator().manual_seed(step))
         if float(draw) >= (1 + self.gamma * (step - first)) ** -self.power:

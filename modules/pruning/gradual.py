@@ -107,7 +107,7 @@ class Gradual(ByMagnitude):
         if due > self._prunings:
             self.set_masks(trainer, self.smallest(module, self._schedule.at(due)))
             self._prunings = due
-            self._is_done = due > self.updates
+            self.is_done = due > self.updates
 
     def state_dict(self) -> dict[str, object]:
         """How far it is, too."""

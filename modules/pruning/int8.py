@@ -39,7 +39,7 @@ class Int8(Pruning):
 
     def _forget(self) -> None:
         super()._forget()
-        self._is_done = True  # there is nothing to wait for
+        self.is_done = True  # there is nothing to wait for
 
     def weights_of(self, module: L.LightningModule) -> dict[str, nn.Parameter]:
         """Those of affine layers."""

@@ -76,7 +76,7 @@ class LotteryTicket(Pruning):
         if due > self._rounds_done:
             self._rounds_done = due
             self._prune(trainer)
-            self._is_done = due == self.rounds
+            self.is_done = due == self.rounds
 
     @torch.no_grad()
     def _prune(self, trainer: L.Trainer) -> None:

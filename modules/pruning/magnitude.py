@@ -62,8 +62,9 @@ class Magnitude(ByMagnitude):
     Args:
         sparsity: Share that is pruned, in [0, 1): of the weights, or of the hidden units.
         scope: ``local`` ranks in each layer, ``global`` all layers together.
-        structured: Prune whole units (output channels) by the norm of their incoming weights, with their bias. The
-            module's last weight, whose units are the outputs, is then left out. A norm after it keeps its shift.
+        structured: Prune whole units (output channels) by the norm of their incoming weights, relative to the layer's
+            mean, with their bias. The module's last weight, whose units are the outputs, is then left out, and each
+            layer keeps one unit. A norm layer after them keeps its shift.
         at: Share of the training after which it is done, in [0, 1).
         exclude: Shell patterns of parameter names that are not pruned. Biases, norms and embeddings never are.
 
@@ -84,6 +85,6 @@ class Magnitude(ByMagnitude):
 
     def before_step(self, trainer: L.Trainer, module: L.LightningModule, step: int) -> None:
         """Prune when the time has come."""
-        if not self._is_done and step >= int(self.at * self._total_steps):
+        if not self.is_done and step >= int(self.at * self._total_steps):
             self.set_masks(trainer, self.smallest(module, self.sparsity))
-            self._is_done = True
+            self.is_done = True

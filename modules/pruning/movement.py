@@ -75,7 +75,7 @@ class Movement(DenseWeights):
         if due > self._prunings:
             self.set_masks(trainer, keep_highest(self._scores, self._schedule.at(due), self.scope))
             self._prunings = due
-            self._is_done = due > self.updates
+            self.is_done = due > self.updates
 
     @torch.no_grad()
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
@@ -85,7 +85,7 @@ class Movement(DenseWeights):
         for name, weight in self._weights.items():
             if weight.grad is None or id(weight) not in rates:
                 continue
-            if not self._is_done:
+            if not self.is_done:
                 self._scores[name].addcmul_(weight.grad * rates[id(weight)], weight.detach(), value=-1)
             if name in self._masks:
                 weight.grad.mul_(self._masks[name])

@@ -106,7 +106,7 @@ class ProgressiveShrinking(DenseWeights):
         if part != self._part:
             self._part = part
             self._choices = self._choices_of(module, part)
-            self._is_done = part == self._parts - 1
+            self.is_done = part == self._parts - 1
             if self._choices:
                 self.set_masks(trainer, self._choices[-1])
         if len(self._choices) > 1:

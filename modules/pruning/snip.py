@@ -41,11 +41,11 @@ class Snip(Pruning):
     @torch.no_grad()
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Prune at the first gradient; from then on take the pruned weights' gradients away."""
-        if not self._is_done:
+        if not self.is_done:
             scores = {
                 name: torch.zeros_like(weight) if weight.grad is None else (weight.grad * weight).abs()
                 for name, weight in self._weights.items()
             }
             self.set_masks(trainer, keep_highest(scores, self.sparsity, self.scope))
-            self._is_done = True
+            self.is_done = True
         super().on_before_optimizer_step(trainer, pl_module, optimizer)

@@ -97,7 +97,7 @@ class SynFlow(Pruning):
         Raises:
             UserError: Where the net takes no tensor of numbers, or some weights' flow is not finite.
         """
-        if self._is_done:
+        if self.is_done:
             return
         shape = sample_shape(trainer, pl_module)
         before = {name: weight.detach().clone() for name, weight in self._weights.items()}
@@ -109,7 +109,7 @@ class SynFlow(Pruning):
             for name, weight in self._weights.items():
                 weight.data.copy_(before[name] * masks[name])
         self.set_masks(trainer, masks)
-        self._is_done = True
+        self.is_done = True
 
     def _scores(self, module: nn.Module, shape: Sequence[int]) -> Mapping[str, Tensor]:
         try:

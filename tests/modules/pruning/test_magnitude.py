@@ -78,7 +78,8 @@ def test_structured_pruning_takes_whole_hidden_units_with_their_bias():
             {"name": "magnitude", "sparsity": 0.5, "scope": scope, "structured": True, "at": 0.5}
         )
         before, end = watch.begun[12], copy_of(module)
-        norms = {n: np.sqrt((before[n].numpy().astype(float) ** 2).mean(1)) for n in WEIGHTS[:2]}
+        norms = {n: np.linalg.norm(before[n].numpy().astype(float), axis=1) for n in WEIGHTS[:2]}
+        norms = {n: norm / norm.mean() for n, norm in norms.items()}
         together = np.sort(np.concatenate(list(norms.values())))
         for name in WEIGHTS[:2]:
             among = np.sort(norms[name]) if scope == "local" else together
