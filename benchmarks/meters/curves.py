@@ -66,8 +66,8 @@ def finite(value: Any) -> float | None:
 class CurveMeter(L.Callback):
     """Reads the curves at the end of each epoch and keeps the state of the best validation metric.
 
-    Where the recipe prunes, that is the best state among those with the final masks: a dense one is not what was asked
-    for.
+    Where the recipe prunes, that is the best state among those with the final masks, and the target is reached by one
+    of them: a dense one is not what was asked for.
 
     Args:
         task: Whose metric, mode and target.
@@ -125,7 +125,7 @@ class CurveMeter(L.Callback):
         if value > self.best_value:
             self.best_value, self.best_epoch = value, epoch
             self.best_state = {key: tensor.detach().clone() for key, tensor in module.state_dict().items()}
-        if self.task.target is not None and self.to_target is None:
+        if self.task.target is not None and self.to_target is None and value[0]:
             goal = self.task.target if self.task.mode == "max" else -self.task.target
             if signed >= goal:
                 self.to_target = (self.clock.elapsed(), step, epoch)

@@ -65,6 +65,14 @@ class DenseWeights(Pruning):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take the dense weights back from the optimizer, and leave the masked ones."""
+        self._take_back(trainer)
+
+    @torch.no_grad()
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the masked weights, also where a step is broken off."""
+        self._take_back(trainer)
+
+    def _take_back(self, trainer: L.Trainer) -> None:
         if self._holds_dense:
             for name, weight in self._masked():
                 self._dense[name].copy_(weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -83,6 +84,15 @@ def test_the_best_state_is_one_with_the_final_masks():
     assert record.quality.best_epoch == 5
     assert record.compression.metric_before == record.curves.val_metric[3]
     assert record.compression.sparsity == pytest.approx(0.99, abs=0.001)
+
+
+def test_the_target_is_reached_by_a_pruned_state():
+    """Validation passes it in the first epoch; it counts from the first with the masks."""
+    trial = make_trial({"name": "magnitude", "at": 0.5})
+    trial = dataclasses.replace(trial, task=dataclasses.replace(trial.task, target=0.3))
+    record = train(trial, Surroundings())
+    assert record.curves.val_metric[0] >= 0.3
+    assert record.cost.epochs_to_target == 3
 
 
 def test_a_training_that_ends_before_the_pruning_has_its_dense_state():

@@ -144,6 +144,33 @@ def test_copies_and_pickles_keep_the_masks(method):
     assert pruning_of(pickle.loads(pickle.dumps(Recipe(pruning=METHODS[method]).apply(Deep())))).masks == {}
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("hook", ["on_before_zero_grad", "on_before_optimizer_step", "on_train_batch_end"])
+def test_an_interrupted_step_leaves_the_zeros(method, hook):
+    """The Trainer's own callbacks come first: the interruption is between the recipe's hooks too."""
+
+    class Interruption(L.Callback):
+        pass
+
+    def interrupt(self, trainer, *_):
+        if trainer.global_step + (hook != "on_train_batch_end") == 20:
+            raise RuntimeError("no more")
+
+    setattr(Interruption, hook, interrupt)
+    L.seed_everything(2, verbose=False)
+    module = Recipe("sgd", pruning=METHODS[method]).apply(Deep())
+    with pytest.raises(RuntimeError, match="no more"):
+        make_trainer(max_epochs=4, callbacks=[Interruption()]).fit(module, datamodule=OrderedData())
+    check_zeros(copy_of(module), pruning_of(module).masks)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_it_is_tried_in_a_step_or_three(method, steps):
+    module = Recipe("sgd", pruning=METHODS[method]).apply(Deep())
+    make_trainer(fast_dev_run=steps).fit(module, datamodule=OrderedData())
+
+
 def test_another_fit_begins_without_masks():
     module, pruning, _, _ = train(METHODS["magnitude"])
     first = {name: mask.clone() for name, mask in pruning.masks.items()}
