@@ -16,6 +16,7 @@ from trainoff.errors import UserError
 from trainoff.modules.initialisation import INITIALISATIONS
 from trainoff.modules.nets import NETS
 from trainoff.modules.optimizers import OPTIMIZERS
+from trainoff.modules.pruning import PRUNING
 from trainoff.modules.registry import MODULES
 from trainoff.modules.regularizers import REGULARIZERS
 from trainoff.modules.schedules import SCHEDULES
@@ -28,6 +29,7 @@ _REGISTRIES: tuple[Registry[Entry], ...] = (
     OPTIMIZERS,
     SCHEDULES,
     REGULARIZERS,
+    PRUNING,
     INITIALISATIONS,
 )
 

@@ -170,6 +170,38 @@ class Stability(Section):
     loss_spikes: int = 0
 
 
+class Compression(Section):
+    """What pruning has come to, in the state that ``quality.best`` is of.
+
+    Attributes:
+        sparsity: Share of zeros among the weights that can be pruned: those of two and more dimensions, norms and
+            embeddings left out.
+        sparsity_all: Share of zeros among all parameters.
+        bytes_on_disk: Bytes of the module's state as a file of ``torch.save``, each tensor as one bit an entry and the
+            entries that are not zero, where that is shorter; quantised weights as they are.
+        dense_bytes: Bytes of the same state, saved as it is.
+        latency_seconds: Median seconds of the forward pass of one sample, in eval mode, the first ten left out. Masked
+            weights are multiplied like any other.
+        dense_latency_seconds: The same without quantisation.
+        metric_before: Validation metric just before the first pruning: of the last validation until then (of the same
+            epoch, unquantised, where the method acts after training).
+        metric_after: Validation metric of the pruned state: ``quality.best``.
+        pruned: How many times a weight was pruned.
+        spliced: How many times a pruned weight came back.
+    """
+
+    sparsity: float | None = None
+    sparsity_all: float | None = None
+    bytes_on_disk: int | None = None
+    dense_bytes: int | None = None
+    latency_seconds: float | None = None
+    dense_latency_seconds: float | None = None
+    metric_before: float | None = None
+    metric_after: float | None = None
+    pruned: int = 0
+    spliced: int = 0
+
+
 class Curves(Section):
     """One value an epoch. ``train_loss`` is the running mean in training mode; validation is in eval mode."""
 
@@ -192,7 +224,11 @@ class Failure(Section):
 
 
 class Record(Section, kw_only=True):
-    """Everything that one trial left."""
+    """Everything that one trial left.
+
+    Attributes:
+        compression: ``None`` where the recipe prunes nothing.
+    """
 
     schema_version: int = SCHEMA_VERSION
     trial: TrialFacts
@@ -204,6 +240,7 @@ class Record(Section, kw_only=True):
     cost: Cost = msgspec.field(default_factory=Cost)
     stability: Stability = msgspec.field(default_factory=Stability)
     curves: Curves = msgspec.field(default_factory=Curves)
+    compression: Compression | None = None
 
 
 class UnreadableRecord(ValueError):
@@ -230,6 +267,8 @@ def from_json(document: bytes) -> Record:
         raise UnreadableRecord(_reason(document, error)) from error
     if record.schema_version > SCHEMA_VERSION:
         raise UnreadableRecord(_newer(record.schema_version))
+    # Version 2 adds `compression`, which may be absent: a record of version 1 is one of version 2 as it stands.
+    record.schema_version = SCHEMA_VERSION
     return record
 
 

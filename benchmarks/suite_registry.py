@@ -69,6 +69,12 @@ SUITES = Registry(
             f"{_HOME}:method-cards-residual.yaml",
             "the methods for residual branches against one baseline; minutes",
         ),
+        SuiteEntry(
+            "surgery",
+            f"{_HOME}:surgery.yaml",
+            "pruning, splicing, shrinking, int8 on scikit-learn's digits, for six purposes; under a minute",
+            paper="Guo, Yao & Chen 2016, Dynamic network surgery for efficient DNNs",
+        ),
     ],
     SuiteEntry,
     "trainoff.suites",

@@ -15,7 +15,7 @@ _LISTS = {
     "regularizers": "[l2] or [{name: l2, coefficient: 1.0e-4}]",
     "parameters": '[{match: "backbone.*", lr_scale: 0.1}]',
 }
-_CHOICES = ("optimizer", "schedule", "initialisation", "strategy")
+_CHOICES = ("optimizer", "schedule", "initialisation", "strategy", "pruning")
 
 
 def plain_data(value: Any, path: Path, where: Where) -> Any:

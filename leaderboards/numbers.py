@@ -61,6 +61,21 @@ def memory_text(value: float | None) -> str:
     return NOTHING if value is None else f"{number(value / 2**20)} MiB"
 
 
+def bytes_text(value: float | None) -> str:
+    """A file's bytes as KiB or MiB."""
+    if value is None:
+        return NOTHING
+    return f"{number(value / 2**10)} KiB" if value < 2**20 else memory_text(value)
+
+
+def share_text(value: float | None) -> str:
+    """``72.5 %``; an entire share only where it is one."""
+    if value is None:
+        return NOTHING
+    text = f"{100 * value:.1f}"
+    return "> 99.9 %" if text == "100.0" and value < 1 else f"{text} %"
+
+
 def p_text(value: float | None) -> str:
     """``p = 0.31``, ``p < 0.001``."""
     if value is None:

@@ -42,6 +42,13 @@ class Standing:
         train_seconds: Median seconds of training.
         samples_per_second: Median.
         peak_memory_bytes: Median.
+        sparsity: Median share of zeros among the weights that can be pruned; ``None`` where the recipe prunes nothing.
+        bytes_on_disk: Median bytes of the module's state with the zeros left out.
+        dense_bytes: The same with the zeros.
+        latency_seconds: Median seconds of one sample's forward pass.
+        dense_latency_seconds: The same without quantisation.
+        metric_before: Validation metric just before the first pruning.
+        metric_after: That of the pruned state.
         timing: Where the seeds ran that the times and the memory are of; empty where unknown.
         timed_seeds: How many those are: where a recipe's seeds ran in several environments, the most frequent one.
         tuned: Values that tuning chose, by dotted key.
@@ -93,6 +100,13 @@ class Standing:
     train_seconds: float | None = None
     samples_per_second: float | None = None
     peak_memory_bytes: float | None = None
+    sparsity: float | None = None
+    bytes_on_disk: float | None = None
+    dense_bytes: float | None = None
+    latency_seconds: float | None = None
+    dense_latency_seconds: float | None = None
+    metric_before: Estimate | None = None
+    metric_after: Estimate | None = None
     timing: str = ""
     timed_seeds: int = 0
     tuned: Mapping[str, Any] = field(default_factory=dict)
@@ -184,7 +198,8 @@ class Standing:
 
 
 _ESTIMATES = frozenset(
-    ("test", "test_last", "val", "train_last", "gap_metric", "gap_loss", "val_loss_rise", "behind")
+    ("test", "test_last", "val", "train_last", "gap_metric", "gap_loss", "val_loss_rise", "behind",
+     "metric_before", "metric_after")
 )  # fmt: skip
 _ORDER = (
     "suite", "task", "rank", "tied", "recipe", "metric", "mode", "test", "behind", "p_value",
@@ -193,6 +208,9 @@ _ORDER = (
     "val", "test_last", "train_last", "gap_metric", "gap_loss",
     "best_epoch", "last_epoch", "onset_epoch", "val_loss_rise",
     "target", "target_reached", "seconds_to_target", "train_seconds", "samples_per_second", "peak_memory_bytes",
-    "timing", "timed_seeds", "pareto", "searched_cost", "searched_val", "searched_value", "tuned", "edges", "grids", "tuning_trials",
+    "sparsity", "bytes_on_disk", "dense_bytes", "latency_seconds", "dense_latency_seconds",
+    "metric_before", "metric_after",
+    "timing", "timed_seeds", "pareto", "searched_cost", "searched_val", "searched_value", "tuned", "edges", "grids",
+    "tuning_trials",
     "tuning_settings", "tuning_failures", "tuning_failure_reasons", "tuning_failed_trials", "lost_settings", "scores",
 )  # fmt: skip

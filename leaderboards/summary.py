@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from trainoff.benchmarks.record import Environment, Record, Splits
+from trainoff.benchmarks.record import Compression, Environment, Record, Splits
 from trainoff.leaderboards.candidates import objectives_of
 from trainoff.leaderboards.failures import UNSCORED, failures_of
 from trainoff.leaderboards.standing import Standing
@@ -91,6 +91,13 @@ def summarise(group: Group) -> Standing:
         train_seconds=_median(timed, lambda record: record.cost.train_seconds),
         samples_per_second=_median(timed, lambda record: record.cost.samples_per_second),
         peak_memory_bytes=_median(timed, lambda record: record.cost.peak_memory_bytes),
+        sparsity=_median(ok, lambda record: _compression(record).sparsity),
+        bytes_on_disk=_median(ok, lambda record: _compression(record).bytes_on_disk),
+        dense_bytes=_median(ok, lambda record: _compression(record).dense_bytes),
+        latency_seconds=_median(timed, lambda record: _compression(record).latency_seconds),
+        dense_latency_seconds=_median(timed, lambda record: _compression(record).dense_latency_seconds),
+        metric_before=estimate(_compression(record).metric_before for record in ok),
+        metric_after=estimate(_compression(record).metric_after for record in ok),
         timing=timing,
         timed_seeds=len(timed),
         tuned=tuned,
@@ -164,3 +171,7 @@ def _best(record: Record) -> Splits:
 
 def _last(record: Record) -> Splits:
     return record.quality.last if record.quality is not None else Splits()
+
+
+def _compression(record: Record) -> Compression:
+    return record.compression or Compression()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trainoff.modules.initialisation import INITIALISATIONS
     from trainoff.modules.nets import NETS
     from trainoff.modules.optimizers import OPTIMIZERS
+    from trainoff.modules.pruning import PRUNING, Pruning
     from trainoff.modules.recipe import Recipe
     from trainoff.modules.recipe_module import RecipeModule
     from trainoff.modules.registry import MODULES
@@ -28,6 +29,8 @@ _HOMES = {
     "MODULES": "registry",
     "NETS": "nets",
     "OPTIMIZERS": "optimizers",
+    "PRUNING": "pruning",
+    "Pruning": "pruning",
     "REGULARIZERS": "regularizers",
     "Recipe": "recipe",
     "RecipeModule": "recipe_module",
@@ -42,10 +45,12 @@ __all__ = [
     "MODULES",
     "NETS",
     "OPTIMIZERS",
+    "PRUNING",
     "REGULARIZERS",
     "SCHEDULES",
     "STRATEGIES",
     "Classifier",
+    "Pruning",
     "Recipe",
     "RecipeModule",
     "Regressor",

@@ -22,11 +22,13 @@ from trainoff.modules.microbatches import MicrobatchAveraging
 from trainoff.modules.optimizer_adapters import OptimizerModes, backward_with_graph
 from trainoff.modules.optimizer_building import build_optimizer, chosen_optimizer, decays_apart, optimizer_entry
 from trainoff.modules.parameter_groups import freeze
+from trainoff.modules.pruning import PRUNING
+from trainoff.modules.pruning.combinations import check_combination
 from trainoff.modules.regularizers import REGULARIZERS
 from trainoff.modules.regularizers.base import Phase, RecipeCallback
 from trainoff.modules.schedule_building import lightning_scheduler
 from trainoff.modules.trainer_checks import RecipeChecks
-from trainoff.registry import arguments_of
+from trainoff.registry import Registry, arguments_of
 
 if TYPE_CHECKING:
     from trainoff.modules.recipe import Choice, Recipe
@@ -171,22 +173,24 @@ def build_callbacks(recipe: Recipe) -> list[RecipeCallback]:
     for number, choice in enumerate(cast("Sequence[Choice]", recipe.regularizers)):
         if choice.get("name") == "weight_decay" and decoupled:
             continue  # the optimizer has it as an argument
-        try:
-            regularizers.append(_build_regularizer(choice))
-        except UserError as error:
-            raise UserError(error.message, f"regularizers[{number}].{error.where}".rstrip(".")) from error
+        regularizers.append(_build_callback(choice, REGULARIZERS, f"regularizers[{number}]"))
+    if recipe.pruning is not None:
+        check_combination(recipe)
+        regularizers.append(_build_callback(cast("Choice", recipe.pruning), PRUNING, "pruning"))
     regularizers.sort(key=lambda callback: getattr(callback, "phase", Phase.GRADIENT))
     averaging = [MicrobatchAveraging(recipe.microbatches)] if recipe.microbatches > 1 else []
     modes = [OptimizerModes()] if "train_mode" in optimizer_entry(chosen_optimizer(recipe)).needs else []
     return [RecipeChecks(), *modes, *averaging, *regularizers]
 
 
-def _build_regularizer(choice: Choice) -> RecipeCallback:
-    factory: Callable[..., Any] = REGULARIZERS.load(choice)
+def _build_callback(choice: Choice, registry: Registry[Any], where: str) -> RecipeCallback:
+    factory: Callable[..., Any] = registry.load(choice)
     try:
-        regularizer = factory(**arguments_of(choice))
+        callback = factory(**arguments_of(choice))
+    except UserError as error:
+        raise UserError(error.message, f"{where}.{error.where}".rstrip(".")) from error
     except TypeError as error:
-        raise UserError(str(error).replace(f"{getattr(factory, '__name__', '')}.__init__() ", "")) from error
-    if not isinstance(regularizer, Callback):
-        raise UserError(f"{type(regularizer).__name__} is not a lightning Callback")
-    return cast(RecipeCallback, regularizer)
+        raise UserError(str(error).replace(f"{getattr(factory, '__name__', '')}.__init__() ", ""), where) from error
+    if not isinstance(callback, Callback):
+        raise UserError(f"{type(callback).__name__} is not a lightning Callback", where)
+    return cast(RecipeCallback, callback)

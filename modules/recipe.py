@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from trainoff.errors import UserError, closest
 from trainoff.modules.initialisation import INITIALISATIONS
 from trainoff.modules.optimizers import OPTIMIZERS
+from trainoff.modules.pruning import PRUNING
 from trainoff.modules.regularizers import REGULARIZERS
 from trainoff.modules.schedules import SCHEDULES
 from trainoff.modules.strategies import STRATEGIES
@@ -62,6 +63,7 @@ class Recipe:
             whatever the Trainer has.
         parameters: Groups by name pattern, the first match counts:
             ``[{match: "backbone.*", lr_scale: 0.1}, {match: "embed.*", freeze: true}]``.
+        pruning: Which weights are set to zero, and when; see ``trainoff list pruning``.
 
     Raises:
         UserError: For an unknown name, a number that is not finite, a batch below 1.
@@ -76,6 +78,7 @@ class Recipe:
     precision: str | int | None = None
     strategy: str | dict[str, Any] | None = None
     parameters: Sequence[dict[str, Any]] = ()
+    pruning: str | dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         def settle(field: str, value: object) -> None:
@@ -96,6 +99,8 @@ class Recipe:
         )
         if self.strategy is not None:
             settle("strategy", _choice(self.strategy, "strategy", STRATEGIES))
+        if self.pruning is not None:
+            settle("pruning", _choice(self.pruning, "pruning", PRUNING))
         settle("parameters", tuple(dict(group) for group in self.parameters))
         self._check_batch()
         self._check_precision()
@@ -122,8 +127,8 @@ class Recipe:
     def of(cls, recipe: Recipe | str | Mapping[str, Any]) -> Recipe:
         """A Recipe from a Recipe, from a mapping of its fields, or from names joined by ``-``.
 
-        The first name is the optimizer's; the others may be a schedule's, a regularizer's or an initialisation's
-        in any order: ``"adamw-cosine-label_smoothing"``.
+        The first name is the optimizer's; the others may be a schedule's, a regularizer's, a pruning method's or an
+        initialisation's in any order: ``"adamw-cosine-label_smoothing"``.
 
         Raises:
             UserError: For an unknown field or name.
@@ -145,6 +150,8 @@ class Recipe:
         if _label(self.schedule) != "constant":
             parts.append(_label(self.schedule))
         parts += [_label(choice) for choice in self.regularizers]
+        if self.pruning is not None:
+            parts.append(_label(self.pruning))
         if _label(self.initialisation) != "default":
             parts.append(_label(self.initialisation))
         if self.batch is not None:
@@ -255,12 +262,14 @@ def _fields_from_names(names: str) -> dict[str, Any]:
             fields["schedule"] = name
         elif name in REGULARIZERS:
             fields["regularizers"].append(name)
+        elif name in PRUNING:
+            fields["pruning"] = name
         elif name in INITIALISATIONS:
             fields["initialisation"] = name
         else:
-            known = [*SCHEDULES.names(), *REGULARIZERS.names(), *INITIALISATIONS.names()]
+            known = [*SCHEDULES.names(), *REGULARIZERS.names(), *PRUNING.names(), *INITIALISATIONS.names()]
             raise UserError(
-                f"no schedule, regularizer or initialisation is called '{name}'{closest(name, known)}",
+                f"no schedule, regularizer, pruning method or initialisation is called '{name}'{closest(name, known)}",
                 f"recipe '{names}'",
             )
     return fields

@@ -18,6 +18,7 @@ from trainoff.modules.optimizer_building import (
 )
 from trainoff.modules.optimizers import OPTIMIZERS
 from trainoff.modules.parameter_groups import check_patterns
+from trainoff.modules.pruning import PRUNING
 from trainoff.modules.recipe import Choice, Recipe
 from trainoff.modules.regularizers import REGULARIZERS
 from trainoff.modules.regularizers.base import RecipeCallback
@@ -42,6 +43,9 @@ def validate_recipe(recipe: Recipe) -> None:
     for number, choice in enumerate(recipe.regularizers):
         regularizer = cast(Choice, choice)
         bind_arguments(REGULARIZERS.load(regularizer), arguments_of(regularizer), f"regularizers[{number}]")
+    if recipe.pruning is not None:
+        pruning = cast(Choice, recipe.pruning)
+        bind_arguments(PRUNING.load(pruning), arguments_of(pruning), "pruning")
     _refuse_contradictions(build_callbacks(recipe))
     check_patterns(recipe.parameters)
 

@@ -151,7 +151,7 @@ def test_readme_shows_the_two_commands_first():
 
 STRUCTS = [
     "Record", "TrialFacts", "Environment", "Scores", "Splits", "Quality", "Overfitting", "Cost", "Stability", "Curves",
-    "Failure",
+    "Compression", "Failure",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from trainoff.modules.batch_regimes import BATCH_REGIMES
 from trainoff.modules.initialisation import INITIALISATIONS
 from trainoff.modules.nets import NETS
 from trainoff.modules.optimizers import OPTIMIZERS
+from trainoff.modules.pruning import PRUNING
 from trainoff.modules.registry import MODULES
 from trainoff.modules.regularizers import REGULARIZERS
 from trainoff.modules.schedules import SCHEDULES
@@ -23,6 +24,7 @@ KINDS: dict[str, Registry[Entry]] = {
     "optimizers": OPTIMIZERS,
     "schedules": SCHEDULES,
     "regularizers": REGULARIZERS,
+    "pruning": PRUNING,
     "initialisations": INITIALISATIONS,
     "batch_regimes": BATCH_REGIMES,
     "strategies": STRATEGIES,

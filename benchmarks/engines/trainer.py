@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trainoff.benchmarks.engines.evaluation import evaluate, refuse_missing_test
 from trainoff.benchmarks.environment import describe
+from trainoff.benchmarks.meters.compression import CompressionMeter
 from trainoff.benchmarks.meters.curves import CurveMeter
 from trainoff.benchmarks.meters.flops import FlopMeter
 from trainoff.benchmarks.meters.group import MeterGroup
@@ -28,6 +29,7 @@ from trainoff.benchmarks.meters.time import TimeMeter
 from trainoff.benchmarks.quiet import quiet
 from trainoff.benchmarks.randomness import DerivedGenerators, seed_everything
 from trainoff.benchmarks.record import (
+    Compression,
     Cost,
     Environment,
     Failure,
@@ -42,6 +44,7 @@ from trainoff.benchmarks.record import (
 from trainoff.benchmarks.task_building import build_datamodule, build_module
 from trainoff.benchmarks.trial import Trial
 from trainoff.errors import UserError
+from trainoff.modules.pruning.base import pruning_of
 from trainoff.modules.recipe import Recipe
 from trainoff.seeds import derive_seed
 
@@ -75,6 +78,8 @@ class _Training:
         self.started = time.perf_counter()
         self.clock = TimeMeter(trial.task.budget.seconds)
         self.curves = CurveMeter(trial.task, self.clock)
+        self.compression_meter = CompressionMeter(trial.task.metric)
+        self.compression: Compression | None = None
         self.guard = DivergenceGuard()
         self.flops = FlopMeter()
         self.latency = LatencyMeter()
@@ -115,6 +120,7 @@ class _Training:
     def _make_trainer(self, recipe: Recipe) -> L.Trainer:
         budget = self.trial.task.budget
         meters: list[L.Callback] = [self.generators, self.flops, self.latency, self.guard, self.clock, self.curves]
+        meters.append(self.compression_meter)
         if budget.gradient_norm is not None:
             meters.append(ConvergenceStop(budget.gradient_norm))
         arguments: dict[str, Any] = {"devices": 1} | recipe.trainer_arguments()
@@ -137,8 +143,11 @@ class _Training:
         assert self.module is not None
         curves, quality, step = self.curves.curves, self.quality, self.trainer.global_step
         arguments = (self.trainer, self.module, datamodule, self.trial.task)
+        pruning = pruning_of(self.module)
+        is_known = pruning is None or pruning.in_training  # else validation in training was of another net
         if curves.steps and curves.steps[-1] == step:
-            quality.last = evaluate(*arguments, Scores(curves.val_metric[-1], curves.val_loss[-1]))
+            known = Scores(curves.val_metric[-1], curves.val_loss[-1]) if is_known else None
+            quality.last = evaluate(*arguments, known)
         else:  # a budget of steps may end within an epoch, where Lightning does not validate
             quality.last = evaluate(*arguments, None)
             self.curves.add_validation(quality.last.val, step, self.module)
@@ -146,8 +155,12 @@ class _Training:
         if best == len(curves.val_metric):
             quality.best = quality.last
         elif best is not None and self.curves.best_state is not None:
+            known = Scores(curves.val_metric[best - 1], curves.val_loss[best - 1]) if is_known else None
             with _state(self.module, self.curves.best_state):
-                quality.best = evaluate(*arguments, Scores(curves.val_metric[best - 1], curves.val_loss[best - 1]))
+                quality.best = evaluate(*arguments, known)
+        if pruning is not None:
+            with _state(self.module, self.curves.best_state or self.module.state_dict()):
+                self.compression = self.compression_meter.measure(self.module, datamodule, quality, curves.val_metric)
 
     def cost(self) -> Cost:
         """What it cost so far."""
@@ -211,6 +224,7 @@ def train(trial: Trial, surroundings: Surroundings) -> Record:
         cost=cost,
         stability=Stability(training.guard.last_finite_step, count_spikes(curves.train_loss)),
         curves=curves,
+        compression=training.compression,
     )
 
 

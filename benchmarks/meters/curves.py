@@ -16,6 +16,7 @@ from trainoff.benchmarks.record import Curves, Scores
 from trainoff.benchmarks.trial import Task
 from trainoff.errors import UserError, closest
 from trainoff.modules.loss_sum import LossSum
+from trainoff.modules.pruning.base import pruning_of
 
 _PREFIXES = {"val": ("val", "valid", "validation"), "test": ("test",)}
 
@@ -65,6 +66,9 @@ def finite(value: Any) -> float | None:
 class CurveMeter(L.Callback):
     """Reads the curves at the end of each epoch and keeps the state of the best validation metric.
 
+    Where the recipe prunes, that is the best state among those with the final masks, and the target is reached by one
+    of them: a dense one is not what was asked for.
+
     Args:
         task: Whose metric, mode and target.
         clock: For the time to the target.
@@ -76,7 +80,7 @@ class CurveMeter(L.Callback):
         self.curves = Curves([], [], [], [], [], [], [], [])
         self.best_state: dict[str, Tensor] | None = None
         self.best_epoch: int | None = None
-        self.best_value = -math.inf
+        self.best_value = (False, -math.inf)
         self.to_target: tuple[float, int, int] | None = None
         self._losses = LossSum()
 
@@ -116,10 +120,12 @@ class CurveMeter(L.Callback):
         if scores.metric is None:
             return
         signed = scores.metric if self.task.mode == "max" else -scores.metric
-        if signed > self.best_value:
-            self.best_value, self.best_epoch = signed, epoch
+        pruning = pruning_of(module)
+        value = (pruning is None or pruning.is_done, signed)
+        if value > self.best_value:
+            self.best_value, self.best_epoch = value, epoch
             self.best_state = {key: tensor.detach().clone() for key, tensor in module.state_dict().items()}
-        if self.task.target is not None and self.to_target is None:
+        if self.task.target is not None and self.to_target is None and value[0]:
             goal = self.task.target if self.task.mode == "max" else -self.task.target
             if signed >= goal:
                 self.to_target = (self.clock.elapsed(), step, epoch)

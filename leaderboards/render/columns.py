@@ -10,6 +10,7 @@ from trainoff.leaderboards.candidates import COSTS, DEFAULT_COST
 from trainoff.leaderboards.failures import failure_text
 from trainoff.leaderboards.numbers import (
     NOTHING,
+    bytes_text,
     estimate_text,
     memory_text,
     metric_text,
@@ -18,6 +19,7 @@ from trainoff.leaderboards.numbers import (
     plain,
     seconds_text,
     setting_text,
+    share_text,
 )
 from trainoff.leaderboards.standing import Standing
 from trainoff.leaderboards.tuning_results import short_names
@@ -73,6 +75,12 @@ def columns_of(table: TaskTable) -> list[Column]:
         ("onset", lambda row: _median_text(row.onset_epoch), "median epoch of the least validation loss", 12, False),
         ("val loss rise", lambda row: estimate_text(row.val_loss_rise), "from there to the last epoch", 8, False),
         ("to target", _target_text, "median training time to the validation target (seeds that reached it)", 5, False),
+        ("sparsity", lambda row: share_text(row.sparsity), "median share of zeros among prunable weights", 5, False),
+        ("on disk", _bytes_text, "median size without the zeros (its share of the dense size)", 6, False),
+        ("latency", lambda row: seconds_text(row.latency_seconds), "median forward pass of one sample", 7, False),
+        (f"val {metric} before", lambda row: estimate_text(row.metric_before), "validation before the first pruning",
+         8, False),
+        (f"val {metric} after", lambda row: estimate_text(row.metric_after), "validation of what is left", 8, False),
         ("samples/s", lambda row: number(row.samples_per_second), "median training throughput", 13, False),
         ("memory", lambda row: memory_text(row.peak_memory_bytes), "median peak", 14, False),
         ("tuned", tuned_text, "chosen on validation; ! at the edge of its grid; ? not chosen, as all settings failed",
@@ -133,6 +141,12 @@ def _epochs_text(row: Standing) -> str:
     if row.best_epoch is None and row.last_epoch is None:
         return NOTHING
     return f"{_median_text(row.best_epoch)}/{_median_text(row.last_epoch)}"
+
+
+def _bytes_text(row: Standing) -> str:
+    if row.bytes_on_disk is None or not row.dense_bytes:
+        return NOTHING
+    return f"{bytes_text(row.bytes_on_disk)} ({share_text(row.bytes_on_disk / row.dense_bytes)})"
 
 
 def _median_text(value: float | None) -> str:

@@ -19,10 +19,11 @@ class Phase(IntEnum):
     BATCH = 0
     LOSS = 1
     GRADIENT = 2
-    CLIPPING = 3
-    STEP = 4
-    AVERAGING = 5
-    STOPPING = 6
+    PRUNING = 3
+    CLIPPING = 4
+    STEP = 5
+    AVERAGING = 6
+    STOPPING = 7
 
 
 class RecipeCallback(L.Callback):

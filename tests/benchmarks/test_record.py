@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from trainoff.benchmarks.record import (
     SCHEMA_VERSION,
+    Compression,
     Cost,
     Record,
     Scores,
@@ -51,7 +52,8 @@ def test_the_present_schema_has_not_changed_without_a_new_version():
     today = json.loads(to_json(from_json((GOLDEN / f"record_schema_{SCHEMA_VERSION}.json").read_bytes())))
     assert golden == today
     full = msgspec.to_builtins(minimal(cost=Cost()))
-    for section in ("cost", "overfitting", "stability", "curves"):
+    full["compression"] = msgspec.to_builtins(Compression())
+    for section in ("cost", "overfitting", "stability", "curves", "compression"):
         assert {*full[section]} == {*golden[section]}
     assert keys(golden) == keys(today)
 
@@ -87,7 +89,10 @@ def test_numbers_that_are_not_finite_become_null(value):
         (b'{"status": "ok"}', "not a trainoff record"),
         (to_json(minimal()).replace(b'"ok"', b'"splendid"'), "not a trainoff record"),
         (to_json(minimal()).replace(b'"seed"', b'"sneed"'), "not a trainoff record"),
-        (to_json(minimal()).replace(b'"schema_version": 2', b'"schema_version": 7'), "newer trainoff"),
+        (
+            to_json(minimal()).replace(f'"schema_version": {SCHEMA_VERSION}'.encode(), b'"schema_version": 7'),
+            "newer trainoff",
+        ),
         (b'{"schema_version": 7, "quite": "other"}', "newer trainoff"),
     ],
 )

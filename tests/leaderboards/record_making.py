@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainoff.benchmarks.record import (
+    Compression,
     Cost,
     Environment,
     Failure,
@@ -41,6 +42,7 @@ def record(
     known: bool = True,
     reached: float | None = 1.5,
     loss_gap: float = 0.25,
+    compression: Compression | None = None,
     **facts: Any,
 ) -> Record:
     """One trial's record; a failed one has neither scores nor times."""
@@ -79,6 +81,7 @@ def record(
         )
         if ok
         else Cost(),
+        compression=compression,
     )
 
 

@@ -11,11 +11,22 @@ from html.parser import HTMLParser
 import pytest
 from record_making import record, records_of
 
-from trainoff.benchmarks.record import Failure
+from trainoff.benchmarks.record import Compression, Failure
 from trainoff.errors import UserError
 from trainoff.leaderboards import Board, Estimate, compare
-from trainoff.leaderboards.numbers import estimate_text, memory_text, metric_text, number, p_text, plain, seconds_text
+from trainoff.leaderboards.numbers import (
+    bytes_text,
+    estimate_text,
+    memory_text,
+    metric_text,
+    number,
+    p_text,
+    plain,
+    seconds_text,
+    share_text,
+)
 from trainoff.leaderboards.render import FORMATS, render
+from trainoff.leaderboards.render.columns import columns_of
 from trainoff.leaderboards.render.labels import Box, place
 
 HOSTILE = '<script>alert(1)</script>|`*_\\input{x}$&%#~^"\x1b[31m\n[x](http://evil.example)'
@@ -274,3 +285,58 @@ def test_labels_cover_neither_each_other_nor_points():
     assert len(boxes) == 14
     for index, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in [*boxes[:index], *taken])
+
+
+def test_what_pruning_has_come_to_stands_where_a_record_says_it():
+    names = ["sparsity", "on disk", "latency", "val accuracy before", "val accuracy after"]
+    plain_rows = records_of("adamw", [0.9, 0.91])
+    pruned = [
+        record(
+            "pruned",
+            seed,
+            0.89,
+            compression=Compression(
+                sparsity=0.9,
+                bytes_on_disk=20 * 2**10,
+                dense_bytes=100 * 2**10,
+                latency_seconds=latency,
+                metric_before=0.93,
+                metric_after=0.92,
+            ),
+        )
+        for seed, latency in ((1, 1e-4), (2, 3e-4))
+    ]
+    (table,) = Board.from_records(plain_rows).tables
+    assert not {column.header for column in columns_of(table)} & set(names)
+    board = Board.from_records([*plain_rows, *pruned])
+    (table,) = board.tables
+    columns = {column.header: column.cells for column in columns_of(table)}
+    order = [row.recipe for row in table.rows]
+    cells = {name: columns[name][order.index("pruned")] for name in names}
+    assert cells == {
+        "sparsity": "90.0 %",
+        "on disk": "20.0 KiB (20.0 %)",
+        "latency": "0.20 ms",
+        "val accuracy before": "0.93",
+        "val accuracy after": "0.92",
+    }
+    assert {columns[name][order.index("adamw")] for name in names} == {"–"}
+    row = next(row for row in json.loads(render(board, "json")) if row["recipe"] == "pruned")
+    assert (row["sparsity"], row["bytes_on_disk"], row["metric_before"]) == (0.9, 20480, 0.93)
+    assert row["latency_seconds"] == pytest.approx(2e-4)
+    for form in FORMATS:
+        assert render(board, form)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0.0, "0.0 %"), (0.725, "72.5 %"), (0.99999, "> 99.9 %"), (1.0, "100.0 %")]
+)
+def test_a_share_is_whole_only_where_it_is(value, text):
+    assert share_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (512, "0.500 KiB"), (20480, "20.0 KiB"), (3 * 2**20, "3.00 MiB")]
+)
+def test_bytes_of_a_file(value, text):
+    assert bytes_text(value) == text

@@ -65,6 +65,7 @@ def facts_of(kind: str, entry: Entry) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": f"{entry.name} ({kind})", "what": entry.summary}
     facts |= {"formula": entry.formula, "paper": entry.paper, "package": entry.package}
     traits = (
+        "costs",
         "acts_on",
         "recipe",
         "interval",

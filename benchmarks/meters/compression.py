@@ -1,0 +1,142 @@
+"""What pruning has come to: zeros, bytes, the time of a forward pass, and validation before and after."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from trainoff.benchmarks.meters.curves import find_logged
+from trainoff.benchmarks.record import Compression, Quality
+from trainoff.modules.pruning.base import Pruning, pruning_of
+from trainoff.modules.pruning.packed_state import pack
+from trainoff.modules.pruning.prunable_weights import prunable_weights
+
+_WARMUP, _RUNS, _SECONDS = 10, 200, 1.0
+
+
+class CompressionMeter(L.Callback):
+    """Remembers the last validation before the first pruning, and measures what is left after training.
+
+    Args:
+        metric: Short name of the task's metric.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        self.before: float | None = None
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the metric, as long as nothing is pruned."""
+        pruning = pruning_of(pl_module)
+        if pruning is not None and pruning.in_training and not pruning.masks and trainer.state.fn == "fit":
+            self.before = find_logged(trainer.callback_metrics, "val", self.metric)
+
+    def measure(
+        self,
+        module: L.LightningModule,
+        datamodule: L.LightningDataModule,
+        quality: Quality,
+        val_metrics: list[float | None],
+    ) -> Compression | None:
+        """What the record says; ``None`` for a recipe that prunes nothing.
+
+        Args:
+            module: In the state that the headline is of.
+            datamodule: Set up for fit; a sample of its validation split is forwarded.
+            quality: The scores of that state.
+            val_metrics: Validation's metric after each epoch, as it was in training.
+        """
+        pruning = pruning_of(module)
+        if pruning is None:
+            return None
+        before, best = self.before, quality.best_epoch
+        if not pruning.in_training:
+            before = val_metrics[best - 1] if best is not None else None
+        every = [p.detach() for p in module.parameters()]
+        prunable = [p.detach() for p in prunable_weights(module).values()]
+        sample = _sample(module, datamodule)
+        dense_bytes, dense_latency = _file_bytes(module.state_dict()), _latency(module, sample)
+        with deployed(pruning, module):
+            return Compression(
+                sparsity=_zeros(prunable),
+                sparsity_all=_zeros(every),
+                bytes_on_disk=_file_bytes(pack(module.state_dict())),
+                dense_bytes=dense_bytes,
+                latency_seconds=_latency(module, sample) if not pruning.in_training else dense_latency,
+                dense_latency_seconds=dense_latency,
+                metric_before=before,
+                metric_after=quality.best.val.metric,
+                pruned=pruning.pruned,
+                spliced=pruning.spliced,
+            )
+
+
+@contextlib.contextmanager
+def deployed(pruning: Pruning, module: nn.Module) -> Iterator[None]:
+    """The module as it would be used, where the method puts something else in the weights' place."""
+    convert, restore = getattr(pruning, "convert", None), getattr(pruning, "restore", None)
+    if convert is None or restore is None:
+        yield
+        return
+    convert(module)
+    try:
+        yield
+    finally:
+        restore(module)
+
+
+def _zeros(tensors: list[Tensor]) -> float | None:
+    total = sum(tensor.numel() for tensor in tensors)
+    return sum(int((tensor == 0).sum()) for tensor in tensors) / total if total else None
+
+
+def _file_bytes(state: Mapping[str, Any]) -> int:
+    file = io.BytesIO()
+    torch.save(dict(state), file)
+    return file.tell()
+
+
+def _sample(module: L.LightningModule, datamodule: L.LightningDataModule) -> Tensor | None:
+    """The inputs of one validation sample, where batches are inputs or inputs and more, and there is a ``forward``."""
+    if type(module).forward is L.LightningModule.forward:
+        return None
+    batch = next(iter(datamodule.val_dataloader()), None)
+    inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+    return inputs[:1].to(module.device) if isinstance(inputs, Tensor) and inputs.ndim > 0 else None
+
+
+@torch.inference_mode()
+def _latency(module: L.LightningModule, sample: Tensor | None) -> float | None:
+    """Median seconds of a forward pass of one sample in eval mode, the first ones left out."""
+    if sample is None:
+        return None
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    times: list[float] = []
+    try:
+        start = time.perf_counter()
+        while len(times) < _WARMUP + _RUNS and (len(times) <= _WARMUP or time.perf_counter() - start < _SECONDS):
+            _synchronise(sample.device)
+            begun = time.perf_counter()
+            module(sample)
+            _synchronise(sample.device)
+            times.append(time.perf_counter() - begun)
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    return statistics.median(times[_WARMUP:])
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
