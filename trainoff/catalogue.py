@@ -8,6 +8,7 @@ from trainoff.errors import UserError, closest
 from trainoff.modules.batch_regimes import BATCH_REGIMES
 from trainoff.modules.initialisation import INITIALISATIONS
 from trainoff.modules.nets import NETS
+from trainoff.modules.nets.norms import NORMS
 from trainoff.modules.optimizers import OPTIMIZERS
 from trainoff.modules.pruning import PRUNING
 from trainoff.modules.registry import MODULES
@@ -20,6 +21,7 @@ KINDS: dict[str, Registry[Entry]] = {
     "suites": SUITES,
     "modules": MODULES,
     "nets": NETS,
+    "norms": NORMS,
     "datamodules": DATAMODULES,
     "optimizers": OPTIMIZERS,
     "schedules": SCHEDULES,

@@ -24,6 +24,7 @@ CARDS = {
     "schedules": ("schedule", "schedule: {choice}"),
     "regularizers": ("regularizer", "regularizers: [{choice}]"),
     "initialisations": ("initialisation", "initialisation: {choice}"),
+    "pruning": ("pruning method", "pruning: {choice}"),
     "batch_regimes": ("batch regime", ""),
 }
 _BASELINE = "is what the baseline has"
@@ -35,6 +36,9 @@ NOT_MEASURED = {
     "initialisations.xavier": "is another name of xavier_uniform",
     "initialisations.kaiming": "is another name of kaiming_normal",
     "initialisations.lecun": "is another name of lecun_normal",
+    "regularizers.r1": "is another name of gradient_penalty",
+    "regularizers.ewc": "acts from the second fit on, and these tasks have one",
+    "regularizers.distillation": "needs a trained teacher",
     "optimizers.kron": "takes minutes a trial here, where the baseline takes a second",
 }
 _SHOWN_APART = {"name", "what", "formula", "paper", "arguments", "recipe"}

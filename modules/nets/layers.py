@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from trainoff.errors import UserError, closest
+from trainoff.modules.nets.norms import NORMS
 from trainoff.modules.nets.ghost_batch_norm import GhostBatchNorm1d, GhostBatchNorm2d
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -26,8 +27,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
-
-NORMS = ("batch", "ghost_batch", "group", "instance", "layer", "rms")
 
 # Wu & He 2018 use 32 groups in nets of 64 to 2048 channels; the nets here begin at 16 channels, of which 32 groups
 # would make an instance norm.
@@ -78,7 +77,7 @@ def norm_layer(norm: Norm, features: int, dimensions: Literal[1, 2]) -> nn.Modul
     32 samples or more; ``{"name": "ghost_batch", "size": 64}`` says another number.
 
     Args:
-        norm: One of :data:`NORMS`, a mapping of a name and its arguments, or None.
+        norm: One of ``trainoff list norms``, a mapping of a name and its arguments, or None.
         features: Number of features or channels.
         dimensions: 1 for vectors, 2 for images.
 
@@ -90,7 +89,7 @@ def norm_layer(norm: Norm, features: int, dimensions: Literal[1, 2]) -> nn.Modul
     arguments = {} if isinstance(norm, str) else {key: value for key, value in norm.items() if key != "name"}
     name = norm if isinstance(norm, str) else str(norm.get("name"))
     if name not in NORMS:
-        raise UserError(f"no norm is called '{name}'{closest(name, NORMS)}", "norm")
+        raise UserError(f"no norm is called '{name}'{closest(name, NORMS.names())}", "norm")
     if name == "ghost_batch":
         return _ghost_batch_norm(features, dimensions, **arguments)
     if arguments:

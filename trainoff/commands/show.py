@@ -68,6 +68,7 @@ def facts_of(kind: str, entry: Entry) -> dict[str, Any]:
         "costs",
         "acts_on",
         "recipe",
+        "net",
         "interval",
         "needs",
         "guaranteed",

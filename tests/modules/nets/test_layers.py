@@ -19,7 +19,8 @@ from trainoff.datamodules import Digits
 from trainoff.errors import UserError
 from trainoff.modules import Classifier, Recipe
 from trainoff.modules.nets.ghost_batch_norm import GhostBatchNorm2d
-from trainoff.modules.nets.layers import ACTIVATIONS, NORMS, activation, norm_layer
+from trainoff.modules.nets.layers import ACTIVATIONS, activation, norm_layer
+from trainoff.modules.nets.norms import NORMS
 
 VECTORS, IMAGES = (6, 12), (6, 12, 5, 4)
 
@@ -79,7 +80,7 @@ def test_a_norm_is_torchs_function(name: str, dimensions: int) -> None:
 
 
 def test_every_norm_is_compared() -> None:
-    assert set(EXPECTED) == set(NORMS)
+    assert set(EXPECTED) == set(NORMS.names())
 
 
 def test_no_norm_changes_nothing() -> None:
