@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import statistics
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from trainoff.benchmarks.meters.curves import find_logged
+from trainoff.benchmarks.meters.latency import first_sample, forward_seconds
 from trainoff.benchmarks.record import Compression, Quality
 from trainoff.modules.pruning.base import Pruning, pruning_of
 from trainoff.modules.pruning.packed_state import pack
 from trainoff.modules.pruning.prunable_weights import prunable_weights
-
-_WARMUP, _RUNS, _SECONDS = 10, 200, 1.0
 
 
 class CompressionMeter(L.Callback):
@@ -62,15 +59,15 @@ class CompressionMeter(L.Callback):
             before = val_metrics[best - 1] if best is not None else None
         every = [p.detach() for p in module.parameters()]
         prunable = [p.detach() for p in prunable_weights(module).values()]
-        sample = _sample(module, datamodule)
-        dense_bytes, dense_latency = _file_bytes(module.state_dict()), _latency(module, sample)
+        sample = first_sample(next(iter(datamodule.val_dataloader()), None))
+        dense_bytes, dense_latency = _file_bytes(module.state_dict()), forward_seconds(module, sample)
         with deployed(pruning, module):
             return Compression(
                 sparsity=_zeros(prunable),
                 sparsity_all=_zeros(every),
                 bytes_on_disk=_file_bytes(pack(module.state_dict())),
                 dense_bytes=dense_bytes,
-                latency_seconds=_latency(module, sample) if not pruning.in_training else dense_latency,
+                latency_seconds=forward_seconds(module, sample) if not pruning.in_training else dense_latency,
                 dense_latency_seconds=dense_latency,
                 metric_before=before,
                 metric_after=quality.best.val.metric,
@@ -102,41 +99,3 @@ def _file_bytes(state: Mapping[str, Any]) -> int:
     file = io.BytesIO()
     torch.save(dict(state), file)
     return file.tell()
-
-
-def _sample(module: L.LightningModule, datamodule: L.LightningDataModule) -> Tensor | None:
-    """The inputs of one validation sample, where batches are inputs or inputs and more, and there is a ``forward``."""
-    if type(module).forward is L.LightningModule.forward:
-        return None
-    batch = next(iter(datamodule.val_dataloader()), None)
-    inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
-    return inputs[:1].to(module.device) if isinstance(inputs, Tensor) and inputs.ndim > 0 else None
-
-
-@torch.inference_mode()
-def _latency(module: L.LightningModule, sample: Tensor | None) -> float | None:
-    """Median seconds of a forward pass of one sample in eval mode, the first ones left out."""
-    if sample is None:
-        return None
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    times: list[float] = []
-    try:
-        start = time.perf_counter()
-        while len(times) < _WARMUP + _RUNS and (len(times) <= _WARMUP or time.perf_counter() - start < _SECONDS):
-            _synchronise(sample.device)
-            begun = time.perf_counter()
-            module(sample)
-            _synchronise(sample.device)
-            times.append(time.perf_counter() - begun)
-    finally:
-        for part, mode in modes:
-            part.training = mode
-    return statistics.median(times[_WARMUP:])
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
