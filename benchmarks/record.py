@@ -180,8 +180,8 @@ class Compression(Section):
         bytes_on_disk: Bytes of the module's state as a file of ``torch.save``, each tensor as one bit an entry and the
             entries that are not zero, where that is shorter; quantised weights as they are.
         dense_bytes: Bytes of the same state, saved as it is.
-        latency_seconds: Median seconds of the forward pass of one sample, in eval mode, the first ones left out. Masked
-            weights are multiplied like any other.
+        latency_seconds: Median seconds of the forward pass of one sample, in eval mode, the first ones left out.
+            Masked weights are multiplied like any other.
         dense_latency_seconds: The same without quantisation.
         metric_before: Validation metric just before the first pruning: of the last validation until then (of the same
             epoch, unquantised, where the method acts after training).
