@@ -71,8 +71,14 @@ def trade_off(table: TaskTable, rows: Sequence[Standing], identity: str) -> str:
     searched = searched_cost(table)
     split, cost, point = ("validation", searched, "candidate") if searched else ("test", "training time", "recipe")
     better = "higher" if table.mode == "max" else "lower"
-    parts = [_head(height, identity, f"{split.capitalize()} {metric} against {cost} on {table.task}",
-                   f"One point a {point}; {better} and further left is better. Numbers are in the table.")]  # fmt: skip
+    parts = [
+        _head(
+            height,
+            identity,
+            f"{split.capitalize()} {metric} against {cost} on {table.task}",
+            f"One point a {point}; {better} and further left is better. Numbers are in the table.",
+        )
+    ]
     ticks = [
         f"{tick:,.12g}" if searched in ("parameters", "flops") else _seconds_tick(tick) for tick in x_axis.ticks()
     ]

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from trainoff.errors import UserError, closest
-from trainoff.modules.nets.norms import NORMS
 from trainoff.modules.nets.ghost_batch_norm import GhostBatchNorm1d, GhostBatchNorm2d
+from trainoff.modules.nets.norms import NORMS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,

@@ -54,7 +54,7 @@ NORMS = Registry(
             "instance",
             "",
             "each sample and feature over its positions; for images",
-            paper="Ulyanov, Vedaldi & Lempitsky 2016, Instance normalization: the missing ingredient for fast stylization",
+            paper="Ulyanov, Vedaldi & Lempitsky 2016, Instance normalization",
             net="norm: instance",
         ),
         NormEntry(
