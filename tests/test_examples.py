@@ -106,6 +106,10 @@ def test_spellings_of_the_optimizer_equal_python(arguments, optimizer):
          {"regularizers": ["l2", {"name": "dropout", "p": 0.3}], "batch": "full"}),
         (["--model.recipe.batch=64", "--model.recipe.microbatches=4", "--model.recipe.precision=bf16"],
          {"batch": 64, "microbatches": 4, "precision": "bf16"}),
+        (["--model.recipe.pruning=gradual"], {"pruning": "gradual"}),
+        (["--model.recipe.pruning.name=magnitude", "--model.recipe.pruning.sparsity=0.9"],
+         {"pruning": {"name": "magnitude", "sparsity": 0.9}}),
+        (["--model.recipe=adamw-synflow"], {"pruning": "synflow"}),
         (["--model.recipe=adamw-cosine-l2"], {"schedule": "cosine", "regularizers": ["l2"]}),
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from trainoff.command_line import main
 from trainoff.commands.schedule_plot import plot_schedule
-from trainoff.modules import SCHEDULES
+from trainoff.modules import PRUNING, SCHEDULES
 from trainoff.modules.schedule_functions import Constant, Linear
 
 
@@ -55,6 +55,23 @@ def test_every_schedule_can_be_plotted(entry):
     lines = plot_schedule(entry.load()(), entry.interval)
     assert len(lines) == 6
     assert all(1 <= height <= 40 for height in heights(lines))
+
+
+def test_a_pruning_method_says_what_it_does_and_costs(shown):
+    text = shown("dynamic_network_surgery")
+    assert "what: prunes small weights and splices those back that grow" in text
+    assert "formula: h ← 0 where |θ| < a" in text
+    assert "costs: a copy of the weights in memory" in text
+    assert "paper: Guo, Yao & Chen 2016" in text
+    assert "  margin: 0.1" in text
+
+
+@pytest.mark.parametrize("entry", PRUNING, ids=lambda entry: entry.name)
+def test_every_pruning_method_has_all_of_it(entry):
+    assert entry.summary
+    assert entry.formula
+    assert entry.paper
+    assert entry.costs
 
 
 def test_what_a_recipe_gives_to_an_optimizer_is_an_argument(shown):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainoff.benchmarks.runner import run_suite
+from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import load_suite, parse_suite
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.suite_yaml import dump_yaml, read_yaml
@@ -333,6 +336,13 @@ MISTAKES = [
         "regularizers: [l2, l22]",
         "s.yaml:10: recipes.a.regularizers[1]: no regularizer is called 'l22'; did you mean l2",
     ),
+    (
+        LR,
+        "pruning: gradul",
+        "s.yaml:10: recipes.a.pruning: no pruning method is called 'gradul'; did you mean gradual",
+    ),
+    (LR, "pruning: {name: gradual, sparsty: 1}", "s.yaml:10: recipes.a.pruning.sparsty: takes no 'sparsty'; did you"),
+    (LR, "pruning: {name: snip, sparsity: 1.0}", "s.yaml:10: recipes.a.pruning.sparsity: a share lies in [0, 1)"),
     (LR, "initialisation: defualt", "s.yaml:10: recipes.a.initialisation: no initialisation is called 'defualt'"),
     (LR, "batch: 0", "s.yaml:10: recipes.a.batch: 0 is neither a number of samples from 1 nor 'full'"),
     (LR, "batch: half", "s.yaml:10: recipes.a.batch: 'half' is neither a number of samples"),
@@ -474,6 +484,53 @@ def test_each_recipe_of_digits_is_one_change_away_from_the_baseline():
         assert len(changed) == 1, (name, changed)
         if "regularizers" in changed:
             assert len(recipe["regularizers"]) == 1
+
+
+PURPOSES = ("search", "compression", "training", "inference", "deployment", "updating")
+
+
+def test_surgery_has_a_recipe_for_each_of_its_purposes():
+    text = Path(str(SUITES["surgery"].load())).read_text(encoding="utf-8")
+    recipes = {recipe.name: recipe.settings[0].fields for recipe in load_suite("surgery").recipes}
+    dense = recipes.pop("dense")
+    for purpose in PURPOSES:
+        assert f"# {purpose.capitalize()}: " in text
+        assert purpose in recipes
+    for name, fields in recipes.items():
+        changed = {key for key in {*dense, *fields} if dense.get(key) != fields.get(key)}
+        assert changed == ({"pruning", "parameters"} if name == "updating" else {"pruning"})
+
+
+@pytest.mark.slow
+def test_surgery_serves_its_purposes(tmp_path):
+    run_suite(load_suite("surgery"), tmp_path / "run", 2)
+    records, problems = RunFolder(tmp_path / "run").read_all()
+    assert not problems
+    assert {record.status for record in records.values()} == {"ok"}
+    found = {name: [] for name in (*PURPOSES, "dense", "compression-one-shot", "training-synflow")}
+    for record in records.values():
+        found[record.trial.recipe].append(record)
+
+    def mean(name, get):
+        return sum(map(get, found[name])) / len(found[name])
+
+    def test(name):
+        return mean(name, lambda record: record.quality.best.test.metric)
+
+    for name in found:
+        assert test(name) > test("dense") - 0.03, name
+        if name != "dense":
+            share = mean(name, lambda record: record.compression.bytes_on_disk / record.compression.dense_bytes)
+            assert share < 0.8
+    assert all(record.compression is None for record in found["dense"])
+    # Search leaves layers of unequal width, deployment a quarter of each.
+    assert all(0.4 < record.compression.sparsity < 0.7 for record in found["search"])
+    assert all(record.compression.spliced > 100 for record in found["compression"])
+    assert all(
+        abs(record.compression.metric_after - record.compression.metric_before) < 0.01 for record in found["inference"]
+    )
+    # What is frozen is no candidate: most of the zeros that there could be are not there.
+    assert all(record.compression.sparsity_all < record.compression.sparsity for record in found["updating"])
 
 
 @pytest.mark.parametrize("name", SUITES.names())
