@@ -66,6 +66,7 @@ def test_what_is_shipped_behaves(kind, name):
         ("datamodule", "breast_cancer"),
         ("datamodule", "mnist1d"),
         ("suite", "overfit"),
+        ("suite", "surgery"),
     ],
 )
 def test_more_of_what_is_shipped_behaves(kind, name):

@@ -112,6 +112,12 @@ class Pruning(RecipeCallback):
         self._apply(trainer)
         self._clear_state(trainer.optimizers)
 
+    def refuse_fewer_steps(self, trainer: L.Trainer, parts: int) -> None:
+        """Raise :class:`UserError` for a training with fewer steps than parts; a single step only tries the recipe."""
+        is_trial = bool(trainer.fast_dev_run) or self._total_steps == 1  # type: ignore[attr-defined]
+        if self._total_steps < parts and not is_trial:
+            raise UserError(f"{self._total_steps} steps cannot be divided into {parts} parts", "pruning")
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Forget an earlier fit; a checkpoint's state comes after this.
 

@@ -61,8 +61,7 @@ class LotteryTicket(Pruning):
             UserError: Where a part would have no step.
         """
         super().on_train_start(trainer, pl_module)
-        if self._total_steps <= self.rounds and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            raise UserError(f"{self._total_steps} steps cannot be divided into {self.rounds + 1} parts", "pruning")
+        self.refuse_fewer_steps(trainer, self.rounds + 1)
 
     def before_step(self, trainer: L.Trainer, module: L.LightningModule, step: int) -> None:
         """Remember the early weights, or prune and return to them."""

@@ -86,8 +86,7 @@ class ProgressiveShrinking(DenseWeights):
             UserError: Where a part would have no step.
         """
         super().on_train_start(trainer, pl_module)
-        if self._total_steps < self._parts and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            raise UserError(f"{self._total_steps} steps cannot be divided into {self._parts} parts", "pruning")
+        self.refuse_fewer_steps(trainer, self._parts)
         places = {name: parameter.device for name, parameter in self._parameters.items()}
         self._choices = [{name: mask.to(places[name]) for name, mask in masks.items()} for masks in self._choices]
         self._norms = {name: norm.to(places[name]) for name, norm in self._norms.items()}
