@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch.utils.flop_counter import FlopCounterMode
+
+
+class _NoModules(contextlib.nullcontext[None]):
+    """In the place of the counter's module tracker, whose hooks on parameters forbid ``torch.autograd.grad``.
+
+    That is what a gradient penalty, or anyone's module with one, calls; counts by module are not wanted here.
+    """
+
+    parents = frozenset({"Global"})
 
 
 class FlopMeter(L.Callback):
@@ -25,6 +35,7 @@ class FlopMeter(L.Callback):
         """Start counting."""
         if self.flops_per_sample is None:
             self._counter = FlopCounterMode(display=False)
+            self._counter.mod_tracker = _NoModules()  # type: ignore[assignment]
             self._counter.__enter__()
 
     def on_train_batch_end(

@@ -92,6 +92,14 @@ def test_curves_have_a_value_an_epoch(training):
     assert curves.learning_rate == [pytest.approx(0.05)] * 8
 
 
+def test_a_step_may_differentiate_with_autograd_grad():
+    """Counting operations must not forbid it: twice as many and more, as the penalty is differentiated again."""
+    plain = train(make_trial({"batch": 64}, Budget(epochs=1)), Surroundings())
+    twice = train(make_trial({"regularizers": ["gradient_penalty"], "batch": 64}, Budget(epochs=1)), Surroundings())
+    assert twice.status == "ok", twice.error
+    assert 2 * plain.cost.flops_per_sample < twice.cost.flops_per_sample < 6 * plain.cost.flops_per_sample
+
+
 def test_an_optimizer_without_a_rate_leaves_a_record():
     record = train(make_trial({"optimizer": "alig", "batch": 64}, Budget(epochs=2)), Surroundings())
     assert record.status == "ok"
