@@ -47,6 +47,12 @@ SUITES = Registry(
             "batch size × schedule × regularizer, every combination; two minutes",
         ),
         SuiteEntry(
+            "depth",
+            f"{_HOME}:depth.yaml",
+            "depth × initialisation × normalisation of an MLP, every combination; minutes",
+            paper="He et al. 2015, Delving deep into rectifiers; Glorot & Bengio 2010",
+        ),
+        SuiteEntry(
             "search-digits",
             f"{_HOME}:search-digits.yaml",
             "an MLP's widths, activation, norm and dropout on digits, for `trainoff search`; a minute",

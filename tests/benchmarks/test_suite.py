@@ -556,6 +556,17 @@ def test_interactions_cross_batch_schedule_and_regularizer():
         assert [choice["name"] for choice in fields["regularizers"]] == [regularizer][: regularizer != "none"]
 
 
+def test_depth_crosses_depth_initialisation_and_norm():
+    suite = load_suite("depth")
+    nets = {task.name: task.module["net"] for task in suite.tasks}
+    assert {(len(net["hidden"]), net["norm"]) for net in nets.values()} == {
+        (depth, norm) for depth in (2, 10, 30) for norm in (None, "batch", "layer")
+    }
+    assert all(name == f"depth{len(net['hidden'])}-{net['norm'] or 'none'}" for name, net in nets.items())
+    starts = {recipe.settings[0].fields["initialisation"]["name"] for recipe in suite.recipes}
+    assert starts == {"default", "xavier_normal", "kaiming_normal", "orthogonal"}
+
+
 def test_an_unknown_suite_answers_with_the_closest_names():
     with pytest.raises(UserError, match="no suite is called 'digit'; did you mean digits"):
         load_suite("digit")
