@@ -44,12 +44,12 @@ SUITES = Registry(
         SuiteEntry(
             "interactions",
             f"{_HOME}:interactions.yaml",
-            "batch size × schedule × regularizer, every combination; two minutes",
+            "batch size × schedule × regularizer, every combination; a minute",
         ),
         SuiteEntry(
             "depth",
             f"{_HOME}:depth.yaml",
-            "depth × initialisation × normalisation of an MLP, every combination; minutes",
+            "depth × initialisation × normalisation of an MLP, every combination; a minute",
             paper="He et al. 2015, Delving deep into rectifiers; Glorot & Bengio 2010",
         ),
         SuiteEntry(
