@@ -20,8 +20,8 @@ class OptimizerEntry(Entry):
             most. Recipes provide it.
         unsupported: Why recipes do not offer it; empty where they do.
         learning_rate: A rate that trains, where the library's default does not or there is none.
-        guaranteed: Tests hold that it trains, that a resumed training ends at the parameters of an uninterrupted one and
-            two processes at those of one, and that it works under bf16-mixed. The others are tested to train.
+        guaranteed: Tests hold that it trains, that a resumed training ends at the parameters of an uninterrupted one
+            and two processes at those of one, and that it works under bf16-mixed. The others are tested to train.
     """
 
     fused: bool = False

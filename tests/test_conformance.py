@@ -52,6 +52,8 @@ def test_what_is_shipped_behaves(kind, name):
     [
         *[("optimizer", name) for name in ("adam", "adagrad", "adamax", "nadam", "radam", "rmsprop", "adopt", "lamb")],
         *[("regularizer", name) for name in ("l1", "lp", "weight_decay", "gradient_clip")],
+        *[("regularizer", name) for name in ("ewc", "curriculum", "gradient_penalty", "mixup")],
+        ("optimizer", "kahan_sgd"),
         ("net", "lenet5"),
         ("optimizer", "sgd"),
         ("optimizer", "lion"),

@@ -12,6 +12,7 @@ from users_project import UsersData, UsersModule, make_trainer, parameters_of
 from trainoff.datamodules import Digits
 from trainoff.errors import UserError
 from trainoff.modules import Classifier, Recipe
+from trainoff.modules.nets.layers import norm_layer
 
 CHOICES = {"ema": {"name": "ema", "decay": 0.8}, "swa": {"name": "swa", "start": 0.5}}
 
@@ -155,18 +156,19 @@ def test_values_out_of_range_are_refused():
 class Normed(UsersModule):
     """With batch norm, and a forward that the statistics can be taken by."""
 
-    def __init__(self):
+    def __init__(self, norm="batch"):
         super().__init__()
-        self.net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 3))
+        self.net = torch.nn.Sequential(torch.nn.Linear(6, 5), norm_layer(norm, 5, 1), torch.nn.Linear(5, 3))
 
     def forward(self, inputs):
         return self.net(inputs)
 
 
+@pytest.mark.parametrize("norm", ["batch", {"name": "ghost_batch", "size": 16}], ids=["batch", "ghost"])
 @pytest.mark.parametrize("name", CHOICES)
-def test_batch_norms_statistics_are_those_of_the_average(name, tmp_path):
+def test_batch_norms_statistics_are_those_of_the_average(name, norm, tmp_path):
     L.seed_everything(2, verbose=False)
-    module = Recipe({"name": "sgd", "lr": 0.5}, regularizers=[CHOICES[name]]).apply(Normed())
+    module = Recipe({"name": "sgd", "lr": 0.5}, regularizers=[CHOICES[name]]).apply(Normed(norm))
     seen = []
 
     class Statistics(L.Callback):
@@ -182,7 +184,10 @@ def test_batch_norms_statistics_are_those_of_the_average(name, tmp_path):
     trainer = make_trainer(max_epochs=4, callbacks=[Statistics(), checkpoint], enable_checkpointing=True)
     trainer.fit(module, datamodule=data)
     averaged = seen if name == "ema" else seen[2:]  # before, the weights themselves are validated
-    for present, expected in averaged:  # two equal batches: the mean of their means is the mean over all
+    for (
+        present,
+        expected,
+    ) in averaged:  # two equal batches, or six equal parts: the mean of their means is the mean over all
         torch.testing.assert_close(present, expected, rtol=1e-5, atol=1e-6)
     state = torch.load(checkpoint.best_model_path, weights_only=True)["state_dict"]
     assert torch.equal(state["net.1.running_mean"], module.net[1].running_mean)
