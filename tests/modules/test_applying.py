@@ -189,6 +189,14 @@ def test_a_users_callback_that_lightning_would_drop_is_an_error():
         make_trainer(callbacks=[EarlyStopping("val_loss", patience=7)]).fit(module, datamodule=UsersData())
 
 
+@pytest.fixture
+def no_group_left():
+    """Lightning leaves the group of processes that a fit under ddp began, and later tests would be in it."""
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 @pytest.mark.parametrize(
     ("recipe", "arguments", "part"),
     [
@@ -206,7 +214,7 @@ def test_a_users_callback_that_lightning_would_drop_is_an_error():
         (Recipe(regularizers=["gradient_clip"]), {"gradient_clip_val": 1.0}, "gradient_clip_val as well"),
     ],
 )
-def test_a_trainer_that_contradicts_the_recipe_stops_at_the_start(recipe, arguments, part):
+def test_a_trainer_that_contradicts_the_recipe_stops_at_the_start(recipe, arguments, part, no_group_left):
     module = recipe.apply(UsersModule())
     with pytest.raises(UserError, match=part) as caught:
         make_trainer(**arguments).fit(module, datamodule=UsersData())
