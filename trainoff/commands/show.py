@@ -103,5 +103,10 @@ def _arguments(target: Any) -> dict[str, str]:
     for name, parameter in inspect.signature(target).parameters.items():
         if name in _GIVEN or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        shown[name] = "required" if parameter.default is parameter.empty else repr(parameter.default)
+        shown[name] = "required" if parameter.default is parameter.empty else _default_text(parameter.default)
     return shown
+
+
+def _default_text(default: Any) -> str:
+    """As written; of a function its name, as its repr has an address."""
+    return str(default.__name__) if inspect.isroutine(default) else repr(default)
