@@ -86,7 +86,7 @@ def _distribution(domain: Choice | Range) -> optuna.distributions.BaseDistributi
         return CategoricalDistribution(range(len(domain.values)))
     low, high, step = domain.low, domain.high, domain.step
     if step is not None and domain.size is not None:
-        high = low + step * (domain.size - 1)  # optuna warns of a step that does not end at the bound
+        high = float(f"{low + step * (domain.size - 1):.12g}")  # optuna warns of a step that does not end at the bound
     if domain.is_whole:
         return IntDistribution(int(low), int(high), log=domain.is_log, step=1 if step is None else int(step))
     return FloatDistribution(low, high, log=domain.is_log, step=step)

@@ -90,15 +90,14 @@ def run_search(
 
 
 def _check(suite: Suite) -> None:
+    if not any(space_of(task.module) for task in suite.tasks):
+        raise UserError(
+            f"nothing is to be searched in '{suite.name}'; write `hidden: {{search: [[64], [128]]}}` in its net, or "
+            "use `trainoff run`", suite.place(suite.tasks[0].name, key="module"),
+        )  # fmt: skip
     for kind, found in (("task", suite.tasks), ("recipe", suite.recipes)):
         if len(found) > 1:
             raise UserError(f"a search is over one {kind}; '{suite.name}' has {len(found)}")
-    task = suite.tasks[0]
-    if not space_of(task.module):
-        raise UserError(
-            f"nothing is to be searched in '{suite.name}'; write `hidden: {{search: [[64], [128]]}}` in its net, or "
-            "use `trainoff run`", suite.place(task.name, key="module"),
-        )  # fmt: skip
 
 
 class _Candidates:
