@@ -79,7 +79,11 @@ def run_search(
             missing optuna, or a mistake that every candidate of the first generation shows.
     """
     _check(suite)
-    for name, value, least in (("--trials", plan.trials, 1), ("--population", plan.population, 2), ("--seed", plan.seed, 0)):
+    for name, value, least in (
+        ("--trials", plan.trials, 1),
+        ("--population", plan.population, 2),
+        ("--seed", plan.seed, 0),
+    ):
         if value < least:
             raise UserError(f"{value} is too few; at least {least}", name)
     plan = replace(plan, cost=plan.cost or (suite.data.get("search") or {}).get("cost", COSTS[0]))
@@ -126,7 +130,7 @@ class _Candidates:
             generation = self._propose()
 
     def _propose(self) -> dict[str, list[Proposal]]:
-        """A generation, cut where there are enough candidates; empty where there are, or nothing new comes any more."""
+        """A generation, cut at enough candidates; empty where there are enough, or nothing new comes any more."""
         known, generation = len(self), dict[str, list[Proposal]]()
         if self._stale == _MOST_STALE_GENERATIONS:
             return {}

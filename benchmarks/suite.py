@@ -15,7 +15,7 @@ from trainoff.benchmarks.search_space import check_space, read_candidate, read_c
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.suite_values import check_fields, check_number, check_whole, choice_of, mapping, plain_data
 from trainoff.benchmarks.suite_yaml import Document, read_yaml
-from trainoff.benchmarks.trial import Budget, Candidate, Task
+from trainoff.benchmarks.trial import Budget, Task
 from trainoff.benchmarks.tuning import Path as KeyPath
 from trainoff.benchmarks.tuning import Setting, Where, settings_of, tuning_points
 from trainoff.datamodules.registry import DATAMODULES

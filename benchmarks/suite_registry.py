@@ -47,6 +47,11 @@ SUITES = Registry(
             "batch size × schedule × regularizer, every combination; two minutes",
         ),
         SuiteEntry(
+            "depth",
+            f"{_HOME}:depth.yaml",
+            "MLPs of 2, 10 and 30 layers × initialisation × normalisation, every combination; two minutes",
+        ),
+        SuiteEntry(
             "search-digits",
             f"{_HOME}:search-digits.yaml",
             "an MLP's widths, activation, norm and dropout on digits, for `trainoff search`; a minute",

@@ -182,9 +182,7 @@ def _metric_of(record: Record) -> _Metric | None:
     return _Metric(name, mode) if isinstance(name, str) and mode in ("max", "min") else None
 
 
-def _table(
-    task: str, metric: _Metric, records: Sequence[Record], asked: Asked, costs: Mapping[str, str]
-) -> TaskTable:
+def _table(task: str, metric: _Metric, records: Sequence[Record], asked: Asked, costs: Mapping[str, str]) -> TaskTable:
     cost = costs.get(records[0].trial.suite, DEFAULT_COST) if is_candidate(records[0]) else ""
     tuning: dict[str, list[Record]] = {}
     final: dict[tuple[str, bytes, bytes], dict[int, Record]] = {}

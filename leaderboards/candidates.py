@@ -96,8 +96,8 @@ def search_note(rows: Sequence[Standing]) -> list[str]:
     metric = metric_text(searched[0].metric)
     note = (
         f"An architecture search of {count_text(len(searched), 'candidate')}: {front} are on the front (◆) of "
-        f"validation {metric} against {costs}, by the trials that the search saw. Test played no part in it; standings "
-        "are of the candidates that were trained on the final seeds."
+        f"validation {metric} against {costs}, by the trials that the search saw. Test played no part in it; "
+        "standings are of the candidates that were trained on the final seeds."
     )
     on_front = sorted((row for row in searched if row.pareto), key=lambda row: row.searched_value or 0.0)
     named = [f"◆ {row.recipe}: {tuned_text(row.tuned)}." for row in on_front[:_MOST_NAMED]]

@@ -193,6 +193,7 @@ _ORDER = (
     "val", "test_last", "train_last", "gap_metric", "gap_loss",
     "best_epoch", "last_epoch", "onset_epoch", "val_loss_rise",
     "target", "target_reached", "seconds_to_target", "train_seconds", "samples_per_second", "peak_memory_bytes",
-    "timing", "timed_seeds", "pareto", "searched_cost", "searched_val", "searched_value", "tuned", "edges", "grids", "tuning_trials",
+    "timing", "timed_seeds", "pareto", "searched_cost", "searched_val", "searched_value",
+    "tuned", "edges", "grids", "tuning_trials",
     "tuning_settings", "tuning_failures", "tuning_failure_reasons", "tuning_failed_trials", "lost_settings", "scores",
 )  # fmt: skip

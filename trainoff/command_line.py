@@ -137,12 +137,16 @@ def _add_search(commands: Commands[_Parser]) -> None:
     search = commands.add_parser("search", help="architecture search over a suite's net, then its board")
     search.add_argument("suite", metavar="SUITE", help="a suite with `search` in its task's module, by name or file")
     search.add_argument("--trials", type=_positive, required=True, metavar="N", help="different candidates to try")
-    search.add_argument("--cost", choices=COSTS, default="", help="what accuracy is held against; parameters by default")
+    search.add_argument(
+        "--cost", choices=COSTS, default="", help="what accuracy is held against; parameters by default"
+    )
     search.add_argument(
         "--population", type=_positive, default=8, metavar="N", help="candidates in a generation; 8 by default"
     )
     search.add_argument("--seed", type=int, default=0, metavar="N", help="of the search, not of the trainings; 0")
-    search.add_argument("--workers", type=_positive, metavar="N", help="processes; 1 for latency, else one a processor")
+    search.add_argument(
+        "--workers", type=_positive, metavar="N", help="processes; 1 for latency, else one a processor"
+    )
     search.add_argument("--out", metavar="DIR", help="the run folder; runs/<suite> by default")
     search.add_argument("--json", action="store_true", help="the board as JSON rows")
 

@@ -29,7 +29,7 @@ class LatencyMeter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Measure once."""
-        if self._is_done or not trainer.state.fn == "fit":
+        if self._is_done or trainer.state.fn != "fit":
             return
         self._is_done = True
         inputs = batch[0] if isinstance(batch, (tuple, list)) and batch else batch

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainoff.leaderboards.board import Board, TaskTable
 from trainoff.leaderboards.numbers import metric_text, plain
 from trainoff.leaderboards.render.columns import FRONT, Column, columns_of
-from trainoff.leaderboards.render.plots import overfitting, comparable_groups, trade_off
+from trainoff.leaderboards.render.plots import comparable_groups, overfitting, trade_off
 from trainoff.leaderboards.standing import Standing
 
 

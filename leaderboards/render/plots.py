@@ -72,8 +72,10 @@ def trade_off(table: TaskTable, rows: Sequence[Standing], identity: str) -> str:
     split, cost, point = ("validation", searched, "candidate") if searched else ("test", "training time", "recipe")
     better = "higher" if table.mode == "max" else "lower"
     parts = [_head(height, identity, f"{split.capitalize()} {metric} against {cost} on {table.task}",
-                   f"One point a {point}; {better} and further left is better. Numbers are in the table.")]  # fmt: skip
-    ticks = [f"{tick:,.12g}" if searched in ("parameters", "flops") else _seconds_tick(tick) for tick in x_axis.ticks()]
+                   f"One point a {point}; {better} and further left is better. Numbers: see the table.")]  # fmt: skip
+    ticks = [
+        f"{tick:,.12g}" if searched in ("parameters", "flops") else _seconds_tick(tick) for tick in x_axis.ticks()
+    ]
     parts += _grid_y(y_axis, area) + _grid_x(x_axis, area, ticks)
     parts.append(f'<text x="{area.left}" y="18">{split} {escape(metric)} ({better} is better)</text>')
     parts.append(f'<text x="{area.right}" y="{height - 8}" class="e">{escape(cost)}, log scale</text>')

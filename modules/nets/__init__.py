@@ -62,7 +62,7 @@ NETS = Registry(
         NetEntry(
             "cell_net",
             "trainoff.modules.nets.cell_net:CellNet",
-            "cells, which are graphs of operations, joined in sequence, residually or densely: for architecture search",
+            "cells, which are graphs of operations, joined in sequence, residually or densely, for searches",
             "hⱼ = Σᵢ opᵢⱼ(hᵢ) within a cell",
             "Liu et al. 2018, Hierarchical representations for efficient architecture search",
             inputs=_IMAGES,

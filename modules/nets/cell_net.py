@@ -59,7 +59,9 @@ def edges_of(cell: Sequence[str]) -> list[tuple[int, int, str]]:
             raise UserError(f"no operation is called '{name}'{closest(name, OPERATIONS)}", "cell")
     last = (math.isqrt(8 * len(cell) + 1) - 1) // 2
     if not cell or last * (last + 1) // 2 != len(cell):
-        raise UserError(f"1, 3, 6, 10, ... operations make a cell, one for each pair of nodes, not {len(cell)}", "cell")
+        raise UserError(
+            f"1, 3, 6, 10, ... operations make a cell, one for each pair of nodes, not {len(cell)}", "cell"
+        )
     pairs = [(start, end) for end in range(1, last + 1) for start in range(end)]
     edges = [(start, end, name) for (start, end), name in zip(pairs, cell, strict=True) if name != "none"]
     reached, leading = {0}, {last}

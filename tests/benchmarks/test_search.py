@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -15,12 +16,15 @@ from running_suites import make_data, numbers_of, place
 from trainoff.benchmarks.record import to_json
 from trainoff.benchmarks.runner import run_suite
 from trainoff.benchmarks.search import MOST_FINALISTS, Plan, run_search
+from trainoff.benchmarks.search_space import COSTS
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import load_suite, parse_suite
 from trainoff.benchmarks.suite_yaml import dump_yaml, read_yaml
+from trainoff.command_line import COSTS as OFFERED_COSTS
 from trainoff.command_line import main
 from trainoff.errors import UserError
 from trainoff.leaderboards import read_board
+from trainoff.leaderboards.candidates import COSTS as BOARD_COSTS
 from trainoff.leaderboards.render import render
 
 NET = {
@@ -94,7 +98,7 @@ def test_records_say_which_values_a_candidate_has(whole):
         assert record.trial.tuned == {f"net.{name}": net[name] for name in ("hidden", "activation", "norm")}
         assert record.trial.task_config["candidate_of"] == "t"
         widths = [64, *net["hidden"], 10]
-        affine = sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+        affine = sum(a * b + b for a, b in itertools.pairwise(widths))
         assert record.cost.parameters == affine + (2 * sum(net["hidden"]) if net["norm"] else 0)
 
 
@@ -264,6 +268,10 @@ def test_the_cost_is_the_one_asked_for(cost, field, tmp_path):
     front = front_by_definition(records, lambda record: getattr(record.cost, field))
     assert {row.recipe for row in read_board(tmp_path).rows if row.pareto} == front
     assert {name for name, candidate in candidates_in(tmp_path).items() if candidate["final"]} == front
+
+
+def test_search_board_and_command_line_know_the_same_costs():
+    assert COSTS == OFFERED_COSTS == tuple(BOARD_COSTS)
 
 
 def test_the_suite_that_is_kept_is_a_normal_one(whole):

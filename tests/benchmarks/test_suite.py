@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainoff.benchmarks.search_space import space_of
 from trainoff.benchmarks.suite import load_suite, parse_suite
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.suite_yaml import dump_yaml, read_yaml
@@ -497,6 +498,32 @@ def test_interactions_cross_batch_schedule_and_regularizer():
         assert fields["batch"] == int(batch.removeprefix("batch"))
         assert fields["schedule"]["name"] == schedule
         assert [choice["name"] for choice in fields["regularizers"]] == [regularizer][: regularizer != "none"]
+
+
+def test_depth_crosses_depth_initialisation_and_normalisation():
+    suite = load_suite("depth")
+    levels = {}
+    for task in suite.tasks:
+        net = task.module["net"]
+        assert set(net["hidden"]) == {64}
+        levels[task.name] = (len(net["hidden"]), net["norm"])
+        assert task.name == f"depth{len(net['hidden'])}-{net['norm'] or 'none'}"
+        assert task.to_dict() | {"module": None} == suite.tasks[0].to_dict() | {"module": None}
+    assert set(levels.values()) == {(depth, norm) for depth in (2, 10, 30) for norm in (None, "batch", "layer")}
+    fields = {recipe.name: recipe.settings[0].fields for recipe in suite.recipes}
+    assert fields.keys() == {"default", "xavier_normal", "kaiming_normal", "orthogonal"}
+    for name, recipe in fields.items():
+        assert recipe["initialisation"]["name"] == name
+        assert recipe | {"initialisation": None} == fields["default"] | {"initialisation": None}
+
+
+@pytest.mark.parametrize("name", ["search-digits", "search-cells"])
+def test_a_shipped_search_has_something_to_search(name):
+    (task,) = load_suite(name).tasks
+    assert len(space_of(task.module)) >= 3
+    assert len(load_suite(name).recipes) == 1
+    assert not any(space_of(task.module) for other in SUITES.names() if not other.startswith("search-")
+                   for task in load_suite(other).tasks)  # fmt: skip
 
 
 def test_an_unknown_suite_answers_with_the_closest_names():

@@ -379,7 +379,7 @@ def test_cell_net_has_the_parameters_counted_by_hand() -> None:
 
 def test_a_cell_is_the_sum_over_its_edges() -> None:
     net: Any = CellNet((3, 8, 8), 10, cell=["conv3x3", "max_pool3x3", "conv1x1"], norm=None, stages=1, width=4)
-    (three, pool, one) = net.stages[0][0].cells[0].operations
+    three, _, one = net.stages[0][0].cells[0].operations
     x = batch((4, 8, 8))
     node = F.relu(F.conv2d(x, three[0].weight, three[0].bias, padding=1))
     expected = F.max_pool2d(F.pad(x, (1, 1, 1, 1), value=-math.inf), 3, stride=1)
