@@ -16,9 +16,9 @@ def ranked(rows: Sequence[Standing]) -> tuple[Standing, ...]:
     Recipes whose seeds all finished come first, by mean; then those with missing seeds, by mean; then those with
     failed seeds, by the share that failed and then by mean; then those without a score
     (candidates of a search by their validation metric). Each recipe of the best's tier is tested against the best by a
-    paired t test over the seeds that both have, Holm-corrected; one that the test does not separate at 0.05 is tied. As
-    the best is picked by the same numbers, its lead is seen at its luckiest: a small p value against it says less than
-    one against a recipe named beforehand.
+    paired t test over the seeds that both have, Holm-corrected; one that the test does not separate at 0.05 is tied.
+    As the best is picked by the same numbers, its lead is seen at its luckiest: a small p value against it says
+    less than one against a recipe named beforehand.
     """
     order = sorted(
         rows,
