@@ -53,11 +53,6 @@ SUITES = Registry(
             paper="He et al. 2015, Delving deep into rectifiers; Glorot & Bengio 2010",
         ),
         SuiteEntry(
-            "depth",
-            f"{_HOME}:depth.yaml",
-            "MLPs of 2, 10 and 30 layers × initialisation × normalisation, every combination; two minutes",
-        ),
-        SuiteEntry(
             "search-digits",
             f"{_HOME}:search-digits.yaml",
             "an MLP's widths, activation, norm and dropout on digits, for `trainoff search`; a minute",

