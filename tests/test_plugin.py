@@ -99,6 +99,7 @@ def test_it_behaves(kind, name, site, tmp_path):
     assert all(finding["ok"] for finding in findings)
 
 
+@pytest.mark.slow
 def test_its_suite_runs(site, tmp_path):
     done = trainoff(
         site, "run", "example-suite", "--json", "--out", str(tmp_path / "run"), "--workers", "1", cwd=tmp_path

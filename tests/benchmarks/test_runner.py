@@ -105,6 +105,7 @@ def test_only_and_seeds(tmp_path):
     assert len(records_of(tmp_path)) == 3
 
 
+@pytest.mark.slow
 def test_a_seed_that_changes_sides_counts_for_what_it_is_now(tmp_path):
     recipes = {"adamw": ADAMW, "tuned": TUNED}
     execute(make_data(recipes, seeds={"tune": 1, "final": 2}), tmp_path)

@@ -310,6 +310,7 @@ def test_a_mistake_on_the_command_line_is_one_line(arguments, message, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_records_and_the_next_search_goes_on(whole, tmp_path):
     (tmp_path / "s.yaml").write_text(dump_yaml(searched()))
     folder = tmp_path / "run"
