@@ -64,7 +64,11 @@ def page(key: str, kind: str, entry: Entry, measured: Mapping[str, Any]) -> str:
         lines += [f"    {entry.formula}", ""]
     if entry.paper:
         lines += [f"Source: {_escaped(entry.paper)}.", ""]
-    traits = [f"{label}: {_trait_text(label, value)}" for label, value in facts.items() if label not in _SHOWN_APART]
+    traits = [
+        f"{label}: {_trait_text(label, value)}"
+        for label, value in facts.items()
+        if value and label not in _SHOWN_APART
+    ]
     if traits:
         lines += [f"- {trait}" for trait in traits] + [""]
     lines += ["## In a recipe", "", "```text", facts.get("recipe") or written.format(choice=entry.name), "```", ""]
@@ -185,7 +189,7 @@ One page a method: what it does, its arguments, its source, and what it changed 
 written by `docs/methods/make_method_cards.py` from the registries and from the records of the shipped suites
 `method-cards` and `method-cards-residual`. The tables below show the change in the test metric; **bold** where its
 95 % interval leaves out 0. Of so many methods one in twenty would be bold by chance, and two small tasks say little
-about a large one: run your own suite."""
+about a large one: run your own suite. The machine did other work at times, so that the times are rough."""
 
 
 def _index_cell(facts: Mapping[str, Any] | None, mode: str) -> str:
