@@ -37,6 +37,11 @@ class Choice:
         """How many values there are."""
         return len(self.values)
 
+    @property
+    def first(self) -> Any:
+        """The value that stands first."""
+        return self.values[0]
+
 
 @dataclass(frozen=True)
 class Range:
@@ -55,6 +60,11 @@ class Range:
     step: float | None
     is_log: bool
     is_whole: bool
+
+    @property
+    def first(self) -> float:
+        """The least."""
+        return int(self.low) if self.is_whole else self.low
 
     @property
     def size(self) -> int | None:

@@ -40,6 +40,7 @@ def failed(kind, target):
         ("datamodule", "digits"),
         ("datamodule", "diabetes"),
         ("suite", "smoke"),
+        ("suite", "search-digits"),
     ],
 )
 def test_what_is_shipped_behaves(kind, name):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -14,10 +16,12 @@ from trainoff.benchmarks.plan import make_pairs
 from trainoff.benchmarks.randomness import seed_everything
 from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.runner import count_trials
+from trainoff.benchmarks.search_space import space_of
 from trainoff.benchmarks.suite import Suite, SuiteRecipe, load_suite
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.task_building import build_datamodule, build_module
 from trainoff.benchmarks.trial import Task
+from trainoff.benchmarks.tuning import with_values
 from trainoff.modules.recipe import Recipe
 
 _MOST_NAMED = 3  # failures told in one line
@@ -29,8 +33,15 @@ class _Subject:
 
     @functools.cached_property
     def suite(self) -> Suite:
-        """Parsed."""
-        return load_suite(self.target)
+        """Parsed; where arguments are left to an architecture search, with the first value of each."""
+        suite = load_suite(self.target)
+        return replace(suite, tasks=tuple(replace(task, module=_first_candidate(task.module)) for task in suite.tasks))
+
+
+def _first_candidate(module: Mapping[str, Any]) -> dict[str, Any]:
+    values = {path: domain.first for path, domain in space_of(module).items()}
+    made: dict[str, Any] = with_values(module, values)
+    return made
 
 
 def findings(target: str) -> list[Finding]:
