@@ -15,8 +15,8 @@ from typing import Any
 
 from trainoff.benchmarks.suite_values import mapping
 from trainoff.benchmarks.trial import Candidate
-from trainoff.benchmarks.tuning import Path, Where, dotted, marked, with_values
-from trainoff.errors import UserError, closest
+from trainoff.benchmarks.tuning import Path, Where, dotted, marked, range_bounds, with_values
+from trainoff.errors import UserError
 
 COSTS = ("parameters", "flops", "latency")
 _RANGE_KEYS = ("min", "max", "log", "step")
@@ -186,24 +186,15 @@ def _domain(content: Any, place: str) -> Choice | Range:
         return Choice(content)
     if not isinstance(content, Mapping):
         raise UserError("is neither a list of values nor {min, max, log, step}", place)
-    for key in content:
-        if key not in _RANGE_KEYS:
-            raise UserError(f"a range has no '{key}'{closest(str(key), _RANGE_KEYS)}", place)
     return _range(content, place)
 
 
 def _range(content: Mapping[str, Any], place: str) -> Range:
-    for key in ("min", "max", *(["step"] if "step" in content else [])):
-        value = content.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise UserError(f"'{key}' is {value!r}; a finite number is needed", place)
-    low, high, step, log = content["min"], content["max"], content.get("step"), content.get("log", False)
-    if not isinstance(log, bool):
-        raise UserError(f"'log' is {log!r}; true or false", place)
-    if low >= high:
-        raise UserError(f"min {low:g} is not below max {high:g}", place)
-    if log and low <= 0:
-        raise UserError(f"min is {low:g}; a logarithmic range begins above 0", place)
+    low, high, log = range_bounds(content, _RANGE_KEYS, place)
+    step = content.get("step")
+    is_number = isinstance(step, (int, float)) and not isinstance(step, bool) and math.isfinite(step)
+    if "step" in content and not is_number:
+        raise UserError(f"'step' is {step!r}; a finite number is needed", place)
     if log and step is not None:
         raise UserError("a logarithmic range has no step", place)
     if step is not None and not 0 < step <= high - low:

@@ -204,31 +204,43 @@ def _values(tune: Any, path: Path, where: Where) -> list[Any]:
         return tune
     if not isinstance(tune, Mapping):
         raise UserError("is neither a list of values nor {min, max, log, points}", place)
-    for key in tune:
-        if key not in _RANGE_KEYS:
-            raise UserError(f"a range has no '{key}'{closest(str(key), _RANGE_KEYS)}", place)
-    return _range_values(tune, place)
-
-
-def _range_values(tune: Mapping[str, Any], place: str) -> list[float]:
-    for key in ("min", "max"):
-        value = tune.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise UserError(f"'{key}' is {value!r}; a finite number is needed", place)
-    low, high, points, log = float(tune["min"]), float(tune["max"]), tune.get("points", 3), tune.get("log", False)
+    low, high, log = range_bounds(tune, _RANGE_KEYS, place)
+    points = tune.get("points", 3)
     if isinstance(points, bool) or not isinstance(points, int) or points < 2:
         raise UserError(f"'points' is {points!r}; a range has at least 2", place)
     if points > _MOST_SETTINGS:
         raise UserError(f"'points' is {points}; a range has at most {_MOST_SETTINGS:,}", place)
+    shares = [index / (points - 1) for index in range(points)]
+    values = [low * (high / low) ** share if log else low + (high - low) * share for share in shares]
+    return [float(f"{value:.6g}") for value in values]
+
+
+def range_bounds(content: Mapping[str, Any], known: Sequence[str], place: str) -> tuple[float, float, bool]:
+    """The two ends of a range in a suite file, as they stand, and whether it is logarithmic.
+
+    Args:
+        content: ``{min, max, log, ...}``.
+        known: All keys that there may be.
+        place: Where it stands, for messages.
+
+    Raises:
+        UserError: For an unknown key, an end that is no finite number, or ends in the wrong order.
+    """
+    for key in content:
+        if key not in known:
+            raise UserError(f"a range has no '{key}'{closest(str(key), known)}", place)
+    for key in ("min", "max"):
+        value = content.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise UserError(f"'{key}' is {value!r}; a finite number is needed", place)
+    low, high, log = content["min"], content["max"], content.get("log", False)
     if not isinstance(log, bool):
         raise UserError(f"'log' is {log!r}; true or false", place)
     if low >= high:
         raise UserError(f"min {low:g} is not below max {high:g}", place)
     if log and low <= 0:
         raise UserError(f"min is {low:g}; a logarithmic range begins above 0", place)
-    shares = [index / (points - 1) for index in range(points)]
-    values = [low * (high / low) ** share if log else low + (high - low) * share for share in shares]
-    return [float(f"{value:.6g}") for value in values]
+    return low, high, log
 
 
 def dotted(path: Path) -> str:
