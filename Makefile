@@ -23,7 +23,7 @@ test: .venv/installed-test
 	$(BIN)/pytest -n 2 -m 'not slow'
 
 test-slow: .venv/installed-test
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 -m slow
 
 check: .venv/installed-test
 	$(BIN)/ruff check .

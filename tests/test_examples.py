@@ -60,6 +60,7 @@ def test_adam_by_hand_by_lightning_and_by_a_recipe_end_at_equal_parameters(folde
         assert float(output.partition(f"{name} and the loop by hand differ by at most ")[2].split()[0]) < 1e-5
 
 
+@pytest.mark.slow
 def test_compare_recipes_from_an_unguarded_script(folder):
     output = run(folder, sys.executable, "compare_recipes.py").stdout
     for name in ("sgd", "adamw-cosine", "nadam-batch64"):

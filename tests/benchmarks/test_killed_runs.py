@@ -206,10 +206,8 @@ def kill_and_check(start, tmp_path, kills, seed):
     return count
 
 
-@pytest.mark.parametrize(
-    ("kills", "seed"),
-    [(3, 0), pytest.param(40, 1, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "seed"), [(3, 0), (40, 1)])
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(start, tmp_path, kills, seed):
     count = kill_and_check(start, tmp_path, kills, seed)
     assert count.kills + count.of_workers >= kills

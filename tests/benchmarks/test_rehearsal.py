@@ -108,6 +108,7 @@ def test_ctrl_c_stays_ctrl_c():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.slow
 def test_what_has_its_records_is_not_begun(tmp_path, monkeypatch):
     begun = []
 

@@ -134,6 +134,7 @@ def test_rerun_failed_runs_the_failed_ones_alone(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_rerun_all_runs_all_and_gives_the_same(tmp_path):
     data = make_data({"adamw": ADAMW, "tuned": TUNED})
     execute(data, tmp_path)
