@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from trainoff.benchmarks.suite import load_suite, parse_suite
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.suite_yaml import dump_yaml, read_yaml
 from trainoff.errors import UserError
+from trainoff.modules import pytorch_optimizer_names
 from trainoff.modules.recipe import Recipe
 
 TASK = """\
@@ -462,9 +464,16 @@ def test_whatever_stands_anywhere_a_suite_is_read_or_refused_in_one_line(data):
 # --- what is shipped --------------------------------------------------------------------------------------------
 
 
+def shipped(name):
+    """A shipped suite; the one of the method cards names every optimizer, some of which an older library lacks."""
+    if name == "method-cards" and version("pytorch_optimizer") not in str(pytorch_optimizer_names.__doc__):
+        pytest.skip("names optimizers of another version of pytorch_optimizer than the one installed")
+    return load_suite(name)
+
+
 @pytest.mark.parametrize("name", SUITES.names())
 def test_a_shipped_suite_is_read(name):
-    suite = load_suite(name)
+    suite = shipped(name)
     assert suite.name == name
     assert suite.summary
     assert suite.baseline in {recipe.name for recipe in suite.recipes}
@@ -539,7 +548,7 @@ def test_surgery_serves_its_purposes(tmp_path):
 
 @pytest.mark.parametrize("name", SUITES.names())
 def test_tuned_recipes_of_a_shipped_suite_have_equally_many_settings(name):
-    counts = {len(recipe.settings) for recipe in load_suite(name).recipes if recipe.is_tuned}
+    counts = {len(recipe.settings) for recipe in shipped(name).recipes if recipe.is_tuned}
     assert len(counts) <= 1
 
 
