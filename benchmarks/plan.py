@@ -65,6 +65,12 @@ class Pair:
         is_lost = self.task.candidate is not None and not self.task.candidate.is_final
         return () if is_lost else self.suite.final_seeds
 
+    @property
+    def count(self) -> int:
+        """How many trials it has, of both stages."""
+        tuning = len(self.recipe.settings) * len(self.suite.tune_seeds) if self.is_tuned else 0
+        return tuning + len(self.final_seeds)
+
     def tuning(self) -> list[list[Trial]]:
         """Of each setting, its tuning trials; empty where there is nothing to choose."""
         if not self.is_tuned:

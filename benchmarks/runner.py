@@ -59,14 +59,7 @@ def default_workers() -> int:
 
 def count_trials(suite: Suite) -> int:
     """Trials that a suite asks for, tuning included."""
-    total = 0
-    for task in suite.tasks:
-        is_lost = task.candidate is not None and not task.candidate.is_final
-        for recipe in suite.recipes:
-            is_tuned = recipe.is_tuned or task.candidate is not None
-            total += len(recipe.settings) * len(suite.tune_seeds) if is_tuned else 0
-            total += 0 if is_lost else len(suite.final_seeds)
-    return total
+    return sum(Pair(suite, task, recipe, "", {}).count for task in suite.tasks for recipe in suite.recipes)
 
 
 def run_suite(
