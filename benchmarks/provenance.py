@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Sized
@@ -32,11 +33,12 @@ _REGISTRIES: tuple[Registry[Entry], ...] = (
     PRUNING,
     INITIALISATIONS,
 )
+_CHECKPOINTS = (".ckpt", ".pt", ".pth")
 
 
 def source_digests(*configs: Any) -> dict[str, str]:
     """SHA-256 of the source of each class that the given plain data names by ``class_path``, or by the name that an
-    installed package registered.
+    installed package registered; and of each checkpoint that they name by its path, such as a teacher's.
 
     Of the whole file for an importable class, since its neighbours count too; of the class alone for one of the
     running script or notebook, where the rest is the script's own business.
@@ -45,7 +47,29 @@ def source_digests(*configs: Any) -> dict[str, str]:
         UserError: For a class path that cannot be imported.
     """
     paths = sorted({path for config in configs for path in _class_paths(config)})
-    return {path: hashlib.sha256(_source(import_class(path)).encode()).hexdigest() for path in paths}
+    digests = {path: hashlib.sha256(_source(import_class(path)).encode()).hexdigest() for path in paths}
+    for path in sorted({path for config in configs for path in _checkpoints(config)}):
+        state = Path(path).stat()
+        digests[path] = _file_digest(path, state.st_mtime_ns, state.st_size)
+    return digests
+
+
+def _checkpoints(node: Any) -> Iterator[str]:
+    if isinstance(node, str) and node.endswith(_CHECKPOINTS) and Path(node).is_file():
+        yield node
+    elif isinstance(node, (Mapping, list, tuple)):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from _checkpoints(value)
+
+
+@functools.lru_cache(maxsize=256)
+def _file_digest(path: str, changed: int, size: int) -> str:
+    """Of a file as it was last changed; large ones are named by many recipes."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _class_paths(node: Any) -> Iterator[str]:

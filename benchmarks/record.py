@@ -29,7 +29,7 @@ class TrialFacts(Section):
         tuned: The values that ``tune`` took in this setting, by dotted key (``{"optimizer.lr": 0.01}``).
         task_config: The task as the suite states it: module, data, metric, target, budget.
         data_digest: SHA-256 of the data of all three splits.
-        source_digests: SHA-256 of the source of each class named by ``class_path``.
+        source_digests: SHA-256 of the source of each class named by ``class_path``, and of each checkpoint named.
         initial_state_digest: SHA-256 of the module's state before the first step.
         order_digest: SHA-256 of the sample order of the first epoch, where the DataModule tells it.
     """

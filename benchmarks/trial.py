@@ -91,7 +91,7 @@ class Trial:
         stage: ``tune`` or ``final``.
         seed: Of initialisation and order; the split is fixed by the DataModule.
         data_digest: SHA-256 of the data.
-        source_digests: SHA-256 of the source of each class named by ``class_path``.
+        source_digests: SHA-256 of the source of each class named by ``class_path``, and of each checkpoint named.
     """
 
     suite: str

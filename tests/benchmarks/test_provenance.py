@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 
 import pytest
@@ -40,6 +41,18 @@ def test_a_name_that_a_package_registered_counts_as_its_class(project, monkeypat
     entry = Entry("theirs", "an_edited_project:Thing", package="their-package")
     monkeypatch.setattr(provenance, "_REGISTRIES", (Registry("thing", [entry], Entry, "no.group"),))
     assert list(source_digests({"net": {"name": "theirs"}})) == ["an_edited_project.Thing"]
+
+
+def test_another_checkpoint_under_the_same_path_is_another_digest(tmp_path):
+    path = tmp_path / "teacher.ckpt"
+    choice = {"regularizers": [{"name": "distillation", "teacher": str(path)}]}
+    assert source_digests(choice) == {}  # the training says that it is missing
+    digests = []
+    for content in (b"first", b"first", b"second"):
+        path.write_bytes(content)
+        digests.append(source_digests(choice, choice))
+    assert digests[0] == digests[1] == {str(path): hashlib.sha256(b"first").hexdigest()}
+    assert digests[2] == {str(path): hashlib.sha256(b"second").hexdigest()}
 
 
 def test_shipped_names_bring_no_digest():
