@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from trainoff.lazy_imports import lazy_attributes
 from trainoff.registry import Entry, Registry, class_homes
@@ -14,9 +16,16 @@ class NetEntry(Entry):
 
     Args:
         inputs: The shape of one sample that the net takes, in words.
+        domain: What a sample is: of any shape, an image (channels, height, width), a series of numbers (length,) or
+            (channels, length), a series of token numbers (length,), or a pair of those.
+        tiny: Arguments of a variant that trains in seconds on a CPU.
+        tiny_shape: The shape of one sample that the tiny variant is tried with.
     """
 
     inputs: str = "any shape"
+    domain: Literal["any", "images", "series", "tokens", "token pairs", "image generation"] = "any"
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+    tiny_shape: tuple[int, ...] = (1, 28, 28)
 
 
 _IMAGES = "images (channels, height, width)"
@@ -36,6 +45,7 @@ NETS = Registry(
             "fully connected layers; widths, activation, norm and dropout are arguments",
             "hₖ = dropout(φ(norm(Wₖhₖ₋₁ + bₖ)))",
             "Rumelhart, Hinton & Williams 1986, Learning representations by back-propagating errors",
+            tiny={"hidden": [16, 16]},
         ),
         NetEntry(
             "lenet5",
@@ -43,6 +53,7 @@ NETS = Registry(
             "two convolutions and three dense layers; 61,706 parameters",
             paper="LeCun et al. 1998, Gradient-based learning applied to document recognition",
             inputs=f"{_IMAGES}, from 12 x 12",
+            domain="images",
         ),
         NetEntry(
             "2c2d",
@@ -50,6 +61,8 @@ NETS = Registry(
             "DeepOBS's net for Fashion-MNIST: two convolutions, two dense layers; 3,274,634 parameters",
             paper="Schneider, Balles & Hennig 2019, DeepOBS: a deep learning optimizer benchmark suite",
             inputs=_IMAGES,
+            domain="images",
+            tiny={"channels": [4, 8], "dense": 16},
         ),
         NetEntry(
             "resnet20",
@@ -58,6 +71,8 @@ NETS = Registry(
             "y = φ(x + F(x))",
             "He et al. 2016, Deep residual learning for image recognition, section 4.2",
             inputs=_IMAGES,
+            domain="images",
+            tiny={"depth": 8, "width": 4},
         ),
         NetEntry(
             "cell_net",
@@ -66,6 +81,8 @@ NETS = Registry(
             "hⱼ = Σᵢ opᵢⱼ(hᵢ) within a cell",
             "Liu et al. 2018, Hierarchical representations for efficient architecture search",
             inputs=_IMAGES,
+            domain="images",
+            tiny={"width": 4},
         ),
     ],
     NetEntry,

@@ -69,6 +69,8 @@ def facts_of(kind: str, entry: Entry) -> dict[str, Any]:
         "acts_on",
         "recipe",
         "net",
+        "inputs",
+        "tiny",
         "interval",
         "needs",
         "guaranteed",
