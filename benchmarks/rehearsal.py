@@ -20,7 +20,7 @@ from trainoff.benchmarks.engines.trainer import begin
 from trainoff.benchmarks.trial import Trial
 from trainoff.errors import UserError
 from trainoff.modules.logged_names import find_name
-from trainoff.modules.recipe_module import RecipeModule
+from trainoff.modules.supervised_module import SupervisedModule
 
 
 class _Begun(Exception):
@@ -51,7 +51,9 @@ def known_names(module: L.LightningModule) -> dict[str, None] | None:
     """The names that a module will log in an epoch, where they are known beforehand: those of trainoff's own hooks."""
     hooks = ("training_step", "validation_step", "on_train_epoch_end", "on_validation_epoch_end")
     kind = type(module)
-    if not isinstance(module, RecipeModule) or any(getattr(kind, h) is not getattr(RecipeModule, h) for h in hooks):
+    if not isinstance(module, SupervisedModule) or any(
+        getattr(kind, h) is not getattr(SupervisedModule, h) for h in hooks
+    ):
         return None
     return dict.fromkeys(["train/loss", "val/loss", *map(str, module.validation_metrics.keys())])
 

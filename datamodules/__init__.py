@@ -11,6 +11,7 @@ from trainoff.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from trainoff.datamodules.fashion_mnist import FashionMNIST
+    from trainoff.datamodules.in_memory import InMemoryDataModule
     from trainoff.datamodules.mnist1d import MNIST1D
     from trainoff.datamodules.registry import DATAMODULES, DataModuleEntry
     from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Wine
@@ -26,6 +27,7 @@ __all__ = [
     "Diabetes",
     "Digits",
     "FashionMNIST",
+    "InMemoryDataModule",
     "RawData",
     "TensorBatches",
     "TensorDataModule",
@@ -40,6 +42,7 @@ _HOMES = {
     "Diabetes": "scikit_learn",
     "Digits": "scikit_learn",
     "FashionMNIST": "fashion_mnist",
+    "InMemoryDataModule": "in_memory",
     "RawData": "splits",
     "TensorBatches": "tensor_batches",
     "TensorDataModule": "tensor_datamodule",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainoff.modules.regularizers import REGULARIZERS, Regularizer
     from trainoff.modules.schedules import SCHEDULES
     from trainoff.modules.strategies import STRATEGIES
+    from trainoff.modules.supervised_module import SupervisedModule
 
 _HOMES = {
     "Classifier": "classifier",
@@ -38,6 +39,7 @@ _HOMES = {
     "Regularizer": "regularizers",
     "SCHEDULES": "schedules",
     "STRATEGIES": "strategies",
+    "SupervisedModule": "supervised_module",
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "RecipeModule",
     "Regressor",
     "Regularizer",
+    "SupervisedModule",
 ]
 
 

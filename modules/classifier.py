@@ -8,10 +8,10 @@ from torch import nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from trainoff.modules.recipe_module import RecipeModule
+from trainoff.modules.supervised_module import SupervisedModule
 
 
-class Classifier(RecipeModule):
+class Classifier(SupervisedModule):
     """A net with one output per class, trained on cross-entropy.
 
     Inputs (batch, *input_shape), targets (batch,) of class numbers. Logs ``accuracy``: the share of samples whose

@@ -6,19 +6,19 @@ from torch import Tensor
 
 
 class LossSum:
-    """A sum over samples that stays on the device: a torchmetrics metric, or a buffer, costs several times as much
+    """A sum over terms that stays on the device: a torchmetrics metric, or a buffer, costs several times as much
     at each step.
     """
 
     def __init__(self) -> None:
         self._sum: Tensor | None = None
-        self._samples = 0
+        self._terms: Tensor | int = 0
 
-    def add(self, loss: Tensor, samples: int) -> None:
-        """Add the mean loss of so many samples."""
-        self._sum = loss * samples if self._sum is None else self._sum + loss * samples
-        self._samples += samples
+    def add(self, loss: Tensor, terms: Tensor | int) -> None:
+        """Add the mean loss of so many terms: of samples, or of tokens."""
+        self._sum = loss * terms if self._sum is None else self._sum + loss * terms
+        self._terms = self._terms + terms
 
     def mean(self) -> Tensor | None:
-        """The mean over all samples so far; ``None`` where there were none."""
-        return None if self._sum is None else self._sum / self._samples
+        """The mean over all terms so far; ``None`` where there were none."""
+        return None if self._sum is None else self._sum / self._terms

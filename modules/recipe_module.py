@@ -1,41 +1,38 @@
-"""The base of trainoff's LightningModules: a net, a loss, metrics and a Recipe."""
+"""The base of trainoff's LightningModules: a net and a Recipe."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torch import nn
 
 from trainoff.errors import UserError
 from trainoff.modules import applying
-from trainoff.modules.loss_sum import LossSum
 from trainoff.modules.net_building import build_net, check_net, sizes_of
 from trainoff.modules.recipe import Choice, Recipe
 from trainoff.registry import normalise
 
 
 class RecipeModule(L.LightningModule):
-    """A net trained by a Recipe; subclasses say the loss and the metrics.
-
-    Logs ``train/loss`` (mean over the epoch, in training mode, without penalties), ``val/loss``, ``test/loss`` and
-    each metric under ``val/`` and ``test/``, all as means over samples however the batches were cut.
+    """A net trained by a Recipe; subclasses say how.
 
     Args:
         net: A name (``mlp``), ``{name: mlp, hidden: [64]}``, a class path, or any ``nn.Module``.
         recipe: How to train it: a Recipe, names such as ``adamw-cosine``, or a mapping of its fields.
         input_shape: Of one sample, without the batch; taken from the DataModule when the Trainer starts.
         output_size: Number of outputs; likewise.
+        options: A subclass's further arguments, which are kept in the hyperparameters. Those that :attr:`from_data`
+            names and that are None are taken from the DataModule too.
 
     Raises:
         UserError: For an unknown net or recipe; where a checkpoint's net was an instance that is not given again.
     """
 
     net: nn.Module | None
+    from_data: ClassVar[tuple[str, ...]] = ()  # arguments that the DataModule gives, as attributes of these names
 
     def __init__(
         self,
@@ -43,6 +40,7 @@ class RecipeModule(L.LightningModule):
         recipe: Recipe | str | dict[str, Any] = Recipe(),  # noqa: B008 (immutable)
         input_shape: Sequence[int] | None = None,
         output_size: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         if net is None:
@@ -57,11 +55,7 @@ class RecipeModule(L.LightningModule):
         self.net = net if isinstance(net, nn.Module) else None
         if self.net_choice is not None:
             check_net(self.net_choice)
-        self.loss_function = self.make_loss()
-        self.validation_metrics = MetricCollection(self.make_metrics(), prefix="val/")
-        self.test_metrics = self.validation_metrics.clone(prefix="test/")
-        self.validation_loss, self.test_loss = MeanMetric(), MeanMetric()
-        self.train_loss = LossSum()
+        self.build_parts()
         applying.take_recipe(given, self)
         self.save_hyperparameters(
             {
@@ -69,6 +63,7 @@ class RecipeModule(L.LightningModule):
                 "recipe": given.to_dict(),
                 "input_shape": None if input_shape is None else list(input_shape),
                 "output_size": output_size,
+                **options,
             }
         )
         if self.net is None and input_shape is not None and output_size is not None:
@@ -76,17 +71,8 @@ class RecipeModule(L.LightningModule):
         if self.net is not None:
             applying.prepare(self)
 
-    @abstractmethod
-    def make_loss(self) -> nn.Module:
-        """The loss as a module: mean over the samples of a batch."""
-
-    @abstractmethod
-    def make_metrics(self) -> dict[str, Metric | MetricCollection]:
-        """The metrics of validation and test, by short name."""
-
-    def align(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The targets in the shape that the loss wants them in."""
-        return targets
+    def build_parts(self) -> None:
+        """Build what the module has beside its net: losses, metrics. Called before the recipe takes hold."""
 
     def use_recipe(self, recipe: Recipe) -> None:
         """Replace the recipe, in the hyperparameters too; the net is initialised anew where it asks for that."""
@@ -95,11 +81,16 @@ class RecipeModule(L.LightningModule):
             applying.prepare(self)
 
     def configure_model(self) -> None:
-        """Build a net given by name, its sizes taken from the DataModule and kept in the hyperparameters.
+        """Build a net given by name; what the DataModule says of sizes and the like is kept in the hyperparameters.
 
         Raises:
             UserError: Where no sizes are to be had.
         """
+        if self._trainer is not None:  # loading a checkpoint comes here without one
+            datamodule = getattr(self.trainer, "datamodule", None)
+            for name in self.from_data:
+                if self.hparams.get(name) is None:
+                    self.hparams[name] = getattr(datamodule, name, None)
         if self.net is None:
             input_shape, output_size = sizes_of(self)
             self.hparams.update(input_shape=list(input_shape), output_size=output_size)
@@ -115,53 +106,8 @@ class RecipeModule(L.LightningModule):
         applying.refuse_replacement(self.trainer.callbacks, applying.recipe_callbacks(self))  # type: ignore[attr-defined]
         return applying.recipe_callbacks(self)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The net's outputs: (batch, *input_shape) → (batch, output_size)."""
+    def forward(self, *inputs: Any) -> Any:
+        """The net's outputs."""
         if self.net is None:
             raise UserError("the net is built when a Trainer starts; give input_shape and output_size to have it now")
-        return cast(Tensor, self.net(inputs))
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss of one batch; its sum stays on the device and is read once an epoch."""
-        inputs, targets = batch
-        outputs = self(inputs)
-        loss = self.loss_function(outputs, self.align(outputs, targets))
-        self.train_loss.add(loss.detach(), len(inputs))
-        if self.trainer.loggers and self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log("train/loss_step", loss)
-        return cast(Tensor, loss)
-
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's mean training loss."""
-        mean = self.train_loss.mean()
-        if mean is not None:
-            self.log("train/loss", mean, prog_bar=True, sync_dist=True)
-        self.train_loss = LossSum()
-
-    def on_validation_start(self) -> None:
-        """Begin with fresh metrics: those that ``trainer.validate`` leaves behind cannot be updated in a later fit."""
-        self.validation_loss.reset()
-        self.validation_metrics.reset()
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Loss and metrics on validation."""
-        self._evaluate(batch, self.validation_loss, self.validation_metrics)
-        self.log("val/loss", self.validation_loss, prog_bar=True)
-        self.log_dict(cast(Mapping[str, Any], self.validation_metrics), prog_bar=True)
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Loss and metrics on test."""
-        self._evaluate(batch, self.test_loss, self.test_metrics)
-        self.log("test/loss", self.test_loss)
-        self.log_dict(cast(Mapping[str, Any], self.test_metrics))
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The net's outputs; the batch is inputs, or inputs and targets."""
-        return cast(Tensor, self(batch[0] if isinstance(batch, (tuple, list)) else batch))
-
-    def _evaluate(self, batch: Any, mean_loss: MeanMetric, metrics: MetricCollection) -> None:
-        inputs, targets = batch
-        outputs = self(inputs)
-        targets = self.align(outputs, targets)
-        mean_loss.update(self.loss_function(outputs, targets), len(inputs))
-        metrics.update(outputs, targets)
+        return self.net(*inputs)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
 
-from trainoff.modules.recipe_module import RecipeModule
+from trainoff.modules.supervised_module import SupervisedModule
 
 
-class Regressor(RecipeModule):
+class Regressor(SupervisedModule):
     """A net with one output per target, trained on the mean squared error.
 
     Inputs (batch, *input_shape), targets (batch,) or (batch, output_size). Logs ``mse``, ``mae`` and ``r2``, in the

@@ -26,6 +26,7 @@ PUBLIC = {
         "RecipeModule",
         "Regressor",
         "Regularizer",
+        "SupervisedModule",
     ],
     "trainoff.modules.nets": ["MLP", "NETS", "CellNet", "CifarResNet", "DeepObs2c2d", "LeNet5", "Linear", "NetEntry"],
     "trainoff.modules.regularizers": [
@@ -83,6 +84,7 @@ PUBLIC = {
         "Diabetes",
         "Digits",
         "FashionMNIST",
+        "InMemoryDataModule",
         "MNIST1D",
         "RawData",
         "TensorBatches",

@@ -1,0 +1,94 @@
+"""The base of the LightningModules that learn from inputs and targets: a loss and metrics beside net and Recipe."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric, MetricCollection
+
+from trainoff.modules.loss_sum import LossSum
+from trainoff.modules.recipe_module import RecipeModule
+
+
+class SupervisedModule(RecipeModule):
+    """A net trained by a Recipe on a loss of outputs and targets; subclasses say the loss and the metrics.
+
+    Logs ``train/loss`` (mean over the epoch, in training mode, without penalties), ``val/loss``, ``test/loss`` and
+    each metric under ``val/`` and ``test/``, all as means over the terms of the loss however the batches were cut.
+    Arguments as for :class:`RecipeModule`.
+    """
+
+    def build_parts(self) -> None:
+        """The loss, and the metrics of both evaluations."""
+        self.loss_function = self.make_loss()
+        self.validation_metrics = MetricCollection(self.make_metrics(), prefix="val/")
+        self.test_metrics = self.validation_metrics.clone(prefix="test/")
+        self.validation_loss, self.test_loss = MeanMetric(), MeanMetric()
+        self.train_loss = LossSum()
+
+    @abstractmethod
+    def make_loss(self) -> nn.Module:
+        """The loss as a module: mean over its terms, which are a batch's samples, or its tokens."""
+
+    @abstractmethod
+    def make_metrics(self) -> dict[str, Metric | MetricCollection]:
+        """The metrics of validation and test, by short name."""
+
+    def align(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The targets in the shape that the loss wants them in."""
+        return targets
+
+    def compare(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Outputs and targets of a batch, in the shapes that the loss and the metrics want them in."""
+        inputs, targets = batch
+        outputs = self(inputs)
+        return outputs, self.align(outputs, targets)
+
+    def loss_terms(self, targets: Tensor) -> Tensor | int:
+        """The number of terms whose mean the loss is: samples, if nothing else is said."""
+        return len(targets)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of one batch; its sum stays on the device and is read once an epoch."""
+        outputs, targets = self.compare(batch)
+        loss = self.loss_function(outputs, targets)
+        self.train_loss.add(loss.detach(), self.loss_terms(targets))
+        if self.trainer.loggers and self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/loss_step", loss)
+        return cast(Tensor, loss)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean training loss."""
+        mean = self.train_loss.mean()
+        if mean is not None:
+            self.log("train/loss", mean, prog_bar=True, sync_dist=True)
+        self.train_loss = LossSum()
+
+    def on_validation_start(self) -> None:
+        """Begin with fresh metrics: those that ``trainer.validate`` leaves behind cannot be updated in a later fit."""
+        self.validation_loss.reset()
+        self.validation_metrics.reset()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Loss and metrics on validation."""
+        self._evaluate(batch, self.validation_loss, self.validation_metrics)
+        self.log("val/loss", self.validation_loss, prog_bar=True)
+        self.log_dict(cast(Mapping[str, Any], self.validation_metrics), prog_bar=True)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Loss and metrics on test."""
+        self._evaluate(batch, self.test_loss, self.test_metrics)
+        self.log("test/loss", self.test_loss)
+        self.log_dict(cast(Mapping[str, Any], self.test_metrics))
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The net's outputs; the batch is inputs, or inputs and targets."""
+        return cast(Tensor, self(batch[0] if isinstance(batch, (tuple, list)) else batch))
+
+    def _evaluate(self, batch: Any, mean_loss: MeanMetric, metrics: MetricCollection) -> None:
+        outputs, targets = self.compare(batch)
+        mean_loss.update(self.loss_function(outputs, targets), self.loss_terms(targets))
+        metrics.update(outputs, targets)
