@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from trainoff.benchmarks.search_space import check_space, read_candidate, read_cost, refuse_search
 from trainoff.benchmarks.suite_registry import SUITES
+from trainoff.benchmarks.suite_scales import check_scales, document_at_scale
 from trainoff.benchmarks.suite_values import check_fields, check_number, check_whole, choice_of, mapping, plain_data
 from trainoff.benchmarks.suite_yaml import Document, read_yaml
 from trainoff.benchmarks.trial import Budget, Task
@@ -42,7 +43,7 @@ MODES: dict[str, Literal["max", "min"]] = {
 }
 
 _MOST_SEEDS = 100_000
-_SUITE_KEYS = ("name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "search")
+_SUITE_KEYS = ("name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "search", "scales")
 _TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate")
 _BUDGET_KEYS = ("epochs", "steps", "seconds", "until")
 _RECIPE_KEYS = tuple(Recipe.__dataclass_fields__)
@@ -143,8 +144,12 @@ class Suite:
         return replace(self, recipes=kept, baseline=baseline)
 
 
-def load_suite(name: str) -> Suite:
+def load_suite(name: str, scale: str | None = None) -> Suite:
     """A shipped or installed suite by name, or one from a YAML file by path.
+
+    Args:
+        name: Or path.
+        scale: One of the suite's ``scales``; the suite as it stands by default.
 
     Raises:
         UserError: For anything wrong with it, naming file, line and key.
@@ -159,6 +164,8 @@ def load_suite(name: str) -> Suite:
             f"({', '.join(SUITES.names())}) or the path of a YAML file"
         )
     document = read_yaml(path)
+    if scale is not None:
+        document = document_at_scale(document, scale)
     return replace(parse_suite(document.data, document.where), source=document)
 
 
@@ -182,6 +189,7 @@ def parse_suite(data: Any, where: Where) -> Suite:
     )
     refuse_search(suite["recipes"], ("recipes",), where)
     read_cost(suite.get("search"), where)
+    check_scales(suite.get("scales", {}), where)
     recipes = _recipes(suite["recipes"], where, tuning_points(suite.get("tuning", "grid"), where))
     baseline = suite.get("baseline", recipes[0].name)
     names = [recipe.name for recipe in recipes]
