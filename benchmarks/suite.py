@@ -44,7 +44,7 @@ MODES: dict[str, Literal["max", "min"]] = {
 
 _MOST_SEEDS = 100_000
 _SUITE_KEYS = ("name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "search", "scales")
-_TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate")
+_TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate", "row_of")
 _BUDGET_KEYS = ("epochs", "steps", "seconds", "until")
 _RECIPE_KEYS = tuple(Recipe.__dataclass_fields__)
 
@@ -244,7 +244,10 @@ def _task(name: str, value: Any, where: Where) -> Task:
         check_number(target, (*path, "target"), where)
     candidate = read_candidate(task["candidate"], (*path, "candidate"), where) if "candidate" in task else None
     budget = _budget(task["budget"], (*path, "budget"), where)
-    return Task(name, module, data, metric, mode, budget, target, candidate)
+    row_of = task.get("row_of")
+    if row_of is not None and not isinstance(row_of, str):
+        raise UserError(f"{row_of!r} is not the name of a table", where(*path, "row_of"))
+    return Task(name, module, data, metric, mode, budget, target, candidate, row_of)
 
 
 def _refuse_recipe(module: Mapping[str, Any], path: KeyPath, where: Where) -> None:
