@@ -71,7 +71,7 @@ class AdditiveAttention(nn.Module):
 
     def forward(self, h: Tensor, outputs: Tensor, visible: Tensor) -> Tensor:
         """From h (batch, width) and the encoder's outputs to the mean of those by weight, (batch, width)."""
-        scores = self.score(torch.tanh(self.query(h)[:, None] + self.key(outputs))).squeeze(-1)
+        scores: Tensor = self.score(torch.tanh(self.query(h)[:, None] + self.key(outputs))).squeeze(-1)
         # The lowest number in place of −∞: a source of nothing but padding has weights too, over zeros.
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         return (scores.softmax(-1)[:, None] @ outputs).squeeze(1)
