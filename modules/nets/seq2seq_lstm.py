@@ -128,8 +128,10 @@ class Seq2SeqLSTM(nn.Module):
         check_widths("depth", [depth])
         if attention not in (None, *ATTENTIONS):
             raise UserError(f"no attention is called '{attention}'{closest(attention, ATTENTIONS)}", "attention")
+        source_size = output_size if source_size is None else source_size
+        check_widths("source_size", [source_size])
         self.attention, self.padding_id = attention, padding_id
-        self.source_tokens = nn.Embedding(output_size if source_size is None else source_size, width)
+        self.source_tokens = nn.Embedding(source_size, width)
         self.encoder = LSTMStack(width, width, depth, dropout)
         self.target_tokens = nn.Embedding(output_size, width)
         self.decoder = LSTMStack(2 * width if attention == "bahdanau" else width, width, depth, dropout)
