@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
 from trainoff.errors import UserError
+from trainoff.modules.initialisation_functions import initialise
 from trainoff.modules.nets import GPT2
 from trainoff.modules.nets.drop_path import DropPath
 
@@ -191,6 +192,14 @@ def test_weights_start_as_said() -> None:
         else:
             deviation = 0.02 / 4 if name.endswith("output.weight") else 0.02  # √(2 · 8) = 4
             assert parameter.std().item() == pytest.approx(deviation, rel=0.03)
+
+
+@pytest.mark.parametrize(("name", "norm"), [("zero_residual", "layer"), ("fixup", None)])
+def test_initialisations_find_the_residual_branches(name: str, norm: str | None) -> None:
+    net = tiny(norm=norm).eval()
+    initialise(net, {"name": name})
+    x = net.tokens(tokens()) + net.positions.weight
+    torch.testing.assert_close(net(tokens()), net.norm(x) @ net.tokens.weight.T)
 
 
 def test_branches_are_left_out_more_the_deeper() -> None:
