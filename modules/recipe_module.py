@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from trainoff.errors import UserError
 from trainoff.modules import applying
 from trainoff.modules.loss_sum import LossSum
-from trainoff.modules.net_building import build_net, check_net, sizes_of
+from trainoff.modules.net_building import build_net, check_net, logits_of, sizes_of
 from trainoff.modules.recipe import Choice, Recipe
 from trainoff.registry import normalise
 
@@ -119,7 +119,7 @@ class RecipeModule(L.LightningModule):
         """The net's outputs: (batch, *input_shape) → (batch, output_size)."""
         if self.net is None:
             raise UserError("the net is built when a Trainer starts; give input_shape and output_size to have it now")
-        return cast(Tensor, self.net(inputs))
+        return logits_of(self.net(inputs))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of one batch; its sum stays on the device and is read once an epoch."""
