@@ -1,4 +1,4 @@
-"""A model of timm as the net of a Classifier, named by its function: `{class_path: timm.create_model, init_args: ...}`."""
+"""A model of timm as the net of a Classifier, by the `class_path` of the function that makes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ except ImportError as error:
     print(f"skipped: {error}; pip install timm")
     sys.exit()
 
-# The sizes are timm's own arguments: trainoff passes input_shape and output_size to a net that takes both, and no others.
+# The sizes are arguments of timm's; trainoff gives them to a net only where it takes input_shape and output_size.
 net = {"class_path": "timm.create_model", "init_args": {"model_name": "resnet18", "in_chans": 1, "num_classes": 10}}
 
 L.seed_everything(0)
