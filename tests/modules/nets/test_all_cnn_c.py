@@ -69,7 +69,7 @@ def test_it_trains(norm: str | None) -> None:
 
 def test_it_takes_9_pixels_and_no_fewer() -> None:
     assert AllCNNC((1, 9, 9), 10, width=2)(samples((1, 9, 9))).shape == (4, 10)
-    with pytest.raises(UserError, match="from 9 x 9, not 8 x 8$"):
+    with pytest.raises(UserError, match=r"from 9 x 9, not 8 x 8$"):
         AllCNNC((1, 8, 8), 10)
 
 

@@ -83,7 +83,7 @@ def test_it_trains(norm: str | None) -> None:
 
 def test_it_takes_9_pixels_and_no_fewer() -> None:
     assert DeepObs3c3d((1, 9, 9), 10, **TINY)(samples((1, 9, 9))).shape == (4, 10)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="from 9 x 9, not 32 x 8$"):
+    with pytest.raises(UserError, match=r"from 9 x 9, not 32 x 8$"):
         DeepObs3c3d((1, 32, 8), 10)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -94,10 +93,10 @@ def test_convolutions_start_as_he_et_al_say() -> None:
     assert weight.var().item() == pytest.approx(2 / (9 * 96), rel=0.02)
 
 
-@pytest.mark.parametrize(("stem", "norm"), itertools.product(["imagenet", "small"], [None, "batch"]))
+@pytest.mark.parametrize(("stem", "norm"), [("imagenet", "batch"), ("imagenet", None), ("small", "batch")])
 def test_it_trains(stem: str, norm: str | None) -> None:
     torch.manual_seed(0)
-    net = GoogLeNet((3, 16, 16), 10, width=8, stem=stem, norm=norm, dropout=0)
+    net = GoogLeNet((3, 16, 16), 10, width=4, stem=stem, norm=norm, dropout=0)
     losses = losses_of_training(net, (3, 16, 16))
     assert losses[-1] < 0.7 * losses[0]
 
