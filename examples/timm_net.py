@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 
-import lightning as L
-
-from trainoff.datamodules import Digits
-from trainoff.modules import Classifier
-
 try:
     import timm  # noqa: F401
 except ImportError as error:
     print(f"skipped: {error}; pip install timm")
     sys.exit()
+
+import lightning as L
+
+from trainoff.datamodules import Digits
+from trainoff.modules import Classifier
 
 # The sizes are arguments of timm's; trainoff gives them to a net only where it takes input_shape and output_size.
 net = {"class_path": "timm.create_model", "init_args": {"model_name": "resnet18", "in_chans": 1, "num_classes": 10}}

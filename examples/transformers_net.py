@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import sys
 
-import lightning as L
-
-from trainoff.datamodules import Digits
-from trainoff.modules import Classifier
-
 try:
     import transformers  # noqa: F401
 except ImportError as error:
     print(f"skipped: {error}; pip install transformers")
     sys.exit()
+
+import lightning as L
+
+from trainoff.datamodules import Digits
+from trainoff.modules import Classifier
 
 config = {
     "image_size": 8,

@@ -39,7 +39,8 @@ class RecipeModule(L.LightningModule):
 
     def __init__(
         self,
-        net: str | dict[str, Any] | nn.Module | None = "mlp",
+        # A bare dict: of a dict[str, Any], LightningCLI builds the values that have a class_path.
+        net: str | dict | nn.Module | None = "mlp",  # type: ignore[type-arg]
         recipe: Recipe | str | dict[str, Any] = Recipe(),  # noqa: B008 (immutable)
         input_shape: Sequence[int] | None = None,
         output_size: int | None = None,

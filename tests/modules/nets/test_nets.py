@@ -172,16 +172,9 @@ def test_a_compiled_net_gives_the_same(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet20", "mlp"])  # with convolutions and without
 def test_inductor_gives_the_same(name: str) -> None:
-    """Gradients in training mode, outputs in eval mode."""
-    net = tiny(name)
+    net = tiny(name).eval()
+    compiled: Any = torch.compile(net, backend="inductor")
     x = samples_for(name)
-    compiled: Any = torch.compile(copy.deepcopy(net))
-    (net(*x) ** 2).sum().backward()
-    (compiled(*x) ** 2).sum().backward()
-    for parameter, other in zip(net.parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-3, atol=1e-4)
-    net.eval()
-    compiled.eval()
     torch.testing.assert_close(compiled(*x), net(*x), rtol=1e-4, atol=1e-5)
 
 
