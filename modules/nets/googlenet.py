@@ -34,29 +34,15 @@ class Inception(nn.Module):
 
     Args:
         inputs: Channels.
-        one: Channels of the 1 x 1 branch.
-        reduced_three: Of the 1 x 1 convolution before the 3 x 3 one.
-        three: Of the 3 x 3 branch.
-        reduced_five: Of the 1 x 1 convolution before the branch that is 5 x 5 in the paper.
-        five: Of that branch.
-        pooled: Of the 1 x 1 convolution after 3 x 3 max pooling.
+        branches: Channels of the 1 x 1 branch; of the 3 x 3 branch, after its 1 x 1 convolution and after the 3 x 3 one;
+            likewise of the branch that is 5 x 5 in the paper; of the 1 x 1 convolution after 3 x 3 max pooling.
         activation: By name.
         norm: By name.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        one: int,
-        reduced_three: int,
-        three: int,
-        reduced_five: int,
-        five: int,
-        pooled: int,
-        activation: str,
-        norm: Norm,
-    ) -> None:
+    def __init__(self, inputs: int, branches: Sequence[int], activation: str, norm: Norm) -> None:
         super().__init__()
+        one, reduced_three, three, reduced_five, five, pooled = branches
         self.channels = one + three + five + pooled
         self.one = convolution(inputs, one, 1, activation, norm)
         self.three = nn.Sequential(
@@ -135,7 +121,7 @@ class GoogLeNet(nn.Module):
         for stage, pooling in zip(STAGES, (3, 2, None), strict=True):
             for numbers in stage:
                 branches = [max(1, number * width // 64) for number in numbers]
-                block = Inception(channels, *branches, activation, norm)
+                block = Inception(channels, branches, activation, norm)
                 self.blocks.append(block)
                 channels = block.channels
             if pooling is not None:

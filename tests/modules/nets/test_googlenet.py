@@ -54,7 +54,7 @@ def normalised(x: Tensor, layers: Any, padding: int = 0) -> Tensor:
 
 def test_a_block_is_four_branches_side_by_side() -> None:
     torch.manual_seed(0)
-    block: Any = Inception(5, 2, 3, 4, 1, 2, 3, "relu", "batch")
+    block: Any = Inception(5, [2, 3, 4, 1, 2, 3], "relu", "batch")
     for layer in block.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.weight)
