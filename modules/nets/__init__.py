@@ -80,7 +80,7 @@ NETS = Registry(
             paper="Springenberg et al. 2015, Striving for simplicity: the all convolutional net",
             inputs=f"{_IMAGES}, from 9 x 9",
             domain="images",
-            tiny={"width": 8, "dropout": 0.0, "input_dropout": 0.0},
+            tiny={"width": 8, "norm": "batch", "dropout": 0.0, "input_dropout": 0.0},
         ),
         NetEntry(
             "alexnet",

@@ -34,7 +34,7 @@ class Inception(nn.Module):
 
     Args:
         inputs: Channels.
-        branches: Channels of the 1 x 1 branch; of the 3 x 3 branch, after its 1 x 1 convolution and after the 3 x 3 one;
+        branches: Channels of the 1 x 1 branch; of the 3 x 3 branch, after its 1 x 1 and after its 3 x 3 convolution;
             likewise of the branch that is 5 x 5 in the paper; of the 1 x 1 convolution after 3 x 3 max pooling.
         activation: By name.
         norm: By name.
@@ -66,7 +66,8 @@ class GoogLeNet(nn.Module):
     """GoogLeNet (Szegedy et al. 2015, table 1) with batch norm, without auxiliary heads, as in torchvision.
 
     A stem, nine Inception blocks in three stages with max pooling between, the mean over positions, dropout, the
-    output. As in torchvision and in the authors' own later code, the branch that is 5 x 5 in the paper is 3 x 3.
+    output. As in torchvision and in TensorFlow-Slim, the branch that is 5 x 5 in the paper is 3 x 3. The norm's ε is
+    torch's 1e-5, where theirs is 1e-3.
 
     The stem ``imagenet`` takes 224 x 224 to 28 x 28: 7 x 7 with stride 2, pooling, 1 x 1, 3 x 3, pooling. The stem
     ``small`` is one 3 x 3 convolution that keeps the size.
