@@ -163,7 +163,7 @@ NETS = Registry(
             "Dai et al. 2017, Deformable convolutional networks",
             inputs=_IMAGES,
             domain="images",
-            tiny={"dilations": [1, 2, 4], "width": 8},
+            tiny={"dilations": [1, 2], "width": 4},
         ),
         NetEntry(
             "cell_net",

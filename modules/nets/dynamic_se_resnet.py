@@ -61,11 +61,10 @@ class DynamicSEResNet(ResNet):
 
     It stands for the dynamic form of squeeze-and-excitation: where SE-ResNet's gate scales the channels that one fixed
     kernel made, here the same squeeze (the mean over positions) and excitation (two dense layers) weigh ``kernels``
-    kernels, by a softmax in place of the sigmoid. Every convolution of the residual branches is of this kind; stem,
-    shortcuts and dense layer are those of :class:`trainoff.modules.nets.resnet.ResNet`.
+    kernels, by a softmax in place of the sigmoid. Every convolution but the first, the stem's, is of this kind; all else
+    is that of :class:`trainoff.modules.nets.resnet.ResNet`.
 
-    At depth 18 it is the paper's DY-ResNet-18 up to its treatment of shortcuts, with 45,022,632 parameters for
-    (3, 224, 224), 1000 classes and four kernels.
+    Parameters at depth 18 for (3, 224, 224), 1000 classes and four kernels: 45,472,052.
 
     Args:
         input_shape: (channels, height, width).
@@ -107,9 +106,10 @@ class DynamicSEResNet(ResNet):
             raise UserError(f"a temperature is above 0, not {temperature}", "temperature")
         super().__init__(input_shape, output_size, depth, width, stem, activation, norm, dropout, drop_path)
         for block in self.blocks:
-            for place, layer in enumerate(block.branch):
-                if isinstance(layer, nn.Conv2d):
-                    block.branch[place] = _dynamic(layer, kernels, temperature)
+            for part in (block.branch, block.shortcut):
+                for place, layer in enumerate(part):
+                    if isinstance(layer, nn.Conv2d):
+                        part[place] = _dynamic(layer, kernels, temperature)
 
 
 def _dynamic(layer: nn.Conv2d, kernels: int, temperature: float) -> DynamicConv2d:

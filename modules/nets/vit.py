@@ -160,7 +160,7 @@ class VisionTransformer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From (batch, channels, height, width) to (batch, output_size)."""
         tokens = self.patches(x).flatten(2).transpose(1, 2)  # (batch, patches, width)
-        first = self.class_token.expand(len(x), 1, -1)
+        first = self.class_token.expand(x.shape[0], 1, -1)  # torch.export fixes a batch's len()
         tokens = self.dropout(torch.cat([first, tokens], 1) + self.positions.weight)
         return self.output(self.norm(self.blocks(tokens)[:, 0]))  # type: ignore[no-any-return]
 
