@@ -160,5 +160,6 @@ def _redraw(module: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
             draw(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-            if hasattr(layer, "reset_length"):  # weight norm: its length is that of what was drawn
-                layer.reset_length()
+            reset_length = getattr(layer, "reset_length", None)
+            if callable(reset_length):  # weight norm: its length is that of what was drawn
+                reset_length()

@@ -82,7 +82,7 @@ NETS = Registry(
             "He et al. 2016, Deep residual learning for image recognition",
             inputs=_IMAGES,
             domain="images",
-            tiny={"depth": 10, "width": 4, "stem": "small"},
+            tiny={"depth": 10, "width": 8},
         ),
         NetEntry(
             "resnet50",
@@ -92,7 +92,7 @@ NETS = Registry(
             "He et al. 2016, Deep residual learning for image recognition",
             inputs=_IMAGES,
             domain="images",
-            tiny={"depth": 14, "width": 4, "stem": "small"},
+            tiny={"depth": 14, "width": 8},
         ),
         NetEntry(
             "wideresnet28_10",
@@ -112,7 +112,7 @@ NETS = Registry(
             "Hu, Shen & Sun 2018, Squeeze-and-excitation networks",
             inputs=_IMAGES,
             domain="images",
-            tiny={"depth": 14, "width": 4, "reduction": 4, "stem": "small"},
+            tiny={"depth": 14, "width": 8, "reduction": 4},
         ),
         NetEntry(
             "dynamic_se_resnet",
@@ -122,7 +122,7 @@ NETS = Registry(
             "Chen et al. 2020, Dynamic convolution: attention over convolution kernels",
             inputs=_IMAGES,
             domain="images",
-            tiny={"depth": 10, "width": 4, "stem": "small"},
+            tiny={"depth": 10, "width": 4},
         ),
         NetEntry(
             "vit_tiny",

@@ -49,9 +49,7 @@ class DilatedCNN(nn.Module):
         check_widths("width", [width])
         self.context = nn.Sequential()
         for dilation in dilations:
-            self.context.append(
-                nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation, bias=norm is None)
-            )
+            self.context.append(nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation, bias=norm is None))
             self.context.append(norm_layer(norm, width, dimensions=2))
             self.context.append(activation_named(activation))
             channels = width

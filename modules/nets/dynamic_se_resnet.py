@@ -53,7 +53,8 @@ class DynamicConv2d(nn.Conv2d):
         y = y.reshape(batch, -1, *y.shape[2:])
         if self.bias is None:
             return y
-        return y + (shares @ self.bias.unflatten(0, (self.kernels, -1)))[:, :, None, None]
+        bias: torch.Tensor = shares @ self.bias.unflatten(0, (self.kernels, -1))
+        return y + bias[:, :, None, None]
 
 
 class DynamicSEResNet(ResNet):
@@ -61,8 +62,8 @@ class DynamicSEResNet(ResNet):
 
     It stands for the dynamic form of squeeze-and-excitation: where SE-ResNet's gate scales the channels that one fixed
     kernel made, here the same squeeze (the mean over positions) and excitation (two dense layers) weigh ``kernels``
-    kernels, by a softmax in place of the sigmoid. Every convolution but the first, the stem's, is of this kind; all else
-    is that of :class:`trainoff.modules.nets.resnet.ResNet`.
+    kernels, by a softmax in place of the sigmoid. Every convolution but the first, the stem's, is of this kind; all
+    else is that of :class:`trainoff.modules.nets.resnet.ResNet`.
 
     Parameters at depth 18 for (3, 224, 224), 1000 classes and four kernels: 45,472,052.
 
@@ -105,11 +106,10 @@ class DynamicSEResNet(ResNet):
         if temperature <= 0:
             raise UserError(f"a temperature is above 0, not {temperature}", "temperature")
         super().__init__(input_shape, output_size, depth, width, stem, activation, norm, dropout, drop_path)
-        for block in self.blocks:
-            for part in (block.branch, block.shortcut):
-                for place, layer in enumerate(part):
-                    if isinstance(layer, nn.Conv2d):
-                        part[place] = _dynamic(layer, kernels, temperature)
+        for part in [part for block in self.residual_blocks() for part in (block.branch, block.shortcut)]:
+            for place, layer in enumerate(part):
+                if isinstance(layer, nn.Conv2d):
+                    part[place] = _dynamic(layer, kernels, temperature)
 
 
 def _dynamic(layer: nn.Conv2d, kernels: int, temperature: float) -> DynamicConv2d:

@@ -166,6 +166,10 @@ class ResNet(nn.Module):
         x = self.blocks(self.stem(x))
         return self.output(self.dropout(self.flatten(self.pooling(x))))  # type: ignore[no-any-return]
 
+    def residual_blocks(self) -> list[ResidualBlock]:
+        """The blocks of all stages, in their order."""
+        return [block for block in self.blocks if isinstance(block, ResidualBlock)]
+
 
 class ResNet50(ResNet):
     """:class:`ResNet` whose depth is 50 where none is given; arguments and errors are the same."""

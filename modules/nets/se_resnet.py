@@ -72,5 +72,5 @@ class SEResNet(ResNet):
     ) -> None:
         check_widths("reduction", [reduction])
         super().__init__(input_shape, output_size, depth, width, stem, activation, norm, dropout, drop_path)
-        for block in self.blocks:
+        for block in self.residual_blocks():
             block.branch.append(SqueezeExcitation(block.channels, reduction))

@@ -54,13 +54,14 @@ class WeightNormCausalConv1d(CausalConv1d):
         self.reset_length()
 
     def reset_length(self) -> None:
-        """g = ‖v‖, after v was drawn."""
+        """Make g the length of v, after v was drawn."""
         with torch.no_grad():
             self.length.copy_(self.weight.flatten(1).norm(dim=1))
 
     def kernel_weight(self) -> torch.Tensor:
-        """g · v / ‖v‖."""
-        return self.weight * (self.length / self.weight.flatten(1).norm(dim=1))[:, None, None]
+        """The weight of each output channel at the length g: g · v / ‖v‖."""
+        scale: torch.Tensor = self.length / self.weight.flatten(1).norm(dim=1)
+        return self.weight * scale[:, None, None]
 
 
 class TemporalBlock(nn.Module):
@@ -175,7 +176,9 @@ class TCN(nn.Module):
 
 def _norm(norm: str | None, channels: int) -> nn.Module:
     if norm not in NORMS_OF_SERIES:
-        raise UserError(f"a series is normalised by weight, batch or rms, or not at all (null), not by {norm!r}", "norm")
+        raise UserError(
+            f"series are normalised by weight, batch or rms, or not at all (null), not by {norm!r}", "norm"
+        )
     if norm == "batch":
         return nn.BatchNorm1d(channels)
     return ChannelRMSNorm(channels) if norm == "rms" else nn.Identity()

@@ -87,9 +87,10 @@ class VisionTransformer(nn.Module):
     """The vision transformer (Dosovitskiy et al. 2021, section 3.1), of the size ViT-Tiny (Touvron et al. 2021).
 
     The image is cut into squares, each of which an affine map makes a token; a class token comes first; trainable
-    positions are added; ``depth`` pairs of attention and dense layers follow, each with its norm first; then a norm and
-    a dense layer on the class token. Attention is :func:`torch.nn.functional.scaled_dot_product_attention`. Dense
-    weights, class token and positions start normal with deviation 0.02, cut at two deviations; biases at zero.
+    positions are added; ``depth`` pairs of attention and dense layers follow, each with its norm first; then a norm
+    and a dense layer on the class token. Attention is :func:`torch.nn.functional.scaled_dot_product_attention`. As in
+    the authors' code dense weights start by Glorot & Bengio 2010 (uniform), positions normal with deviation 0.02,
+    patches normal with variance 1 / fan in, class token and biases at zero.
 
     Parameters for (3, 224, 224) and 1000 classes: 5,717,416.
 
@@ -137,7 +138,7 @@ class VisionTransformer(nn.Module):
         if norm not in NORMS_OF_TOKENS:
             raise UserError(f"tokens are normalised by layer or rms, or not at all (null), not by {norm!r}", "norm")
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
-        self.class_token = nn.Parameter(torch.empty(width))
+        self.class_token = nn.Parameter(torch.zeros(width))
         self.positions = nn.Embedding(1 + rows * columns, width)
         self.dropout = dropout_place(dropout)
         self.blocks = nn.Sequential()
@@ -147,14 +148,12 @@ class VisionTransformer(nn.Module):
         set_drop_path(self, drop_path)
         self.norm = norm_layer(norm, width, dimensions=1)
         self.output = nn.Linear(width, output_size)
-        self._draw()
-
-    def _draw(self) -> None:
-        nn.init.trunc_normal_(self.class_token, std=0.02, a=-0.04, b=0.04)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        nn.init.kaiming_normal_(self.patches.weight, nonlinearity="linear")
+        nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]
         for layer in self.modules():
-            if isinstance(layer, (nn.Linear, nn.Embedding)):
-                nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
             if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -29,9 +29,7 @@ class WideResidualBlock(nn.Module):
         dropout: Share of the second convolution's inputs that is zeroed in training.
     """
 
-    def __init__(
-        self, inputs: int, channels: int, stride: int, activation: str, norm: Norm, dropout: float
-    ) -> None:
+    def __init__(self, inputs: int, channels: int, stride: int, activation: str, norm: Norm, dropout: float) -> None:
         super().__init__()
         self.norm1 = norm_layer(norm, inputs, dimensions=2)
         self.activation1 = activation_named(activation)
