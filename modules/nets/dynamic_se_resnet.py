@@ -35,7 +35,7 @@ class DynamicConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(inputs, kernels * outputs, side, stride, padding=side // 2, bias=bias)
         self.kernels, self.temperature = kernels, temperature
-        narrow = max(1, inputs // 4)
+        narrow = max(4, inputs // 4)  # of fewer, ReLU could leave none
         self.attention = nn.Sequential(nn.Linear(inputs, narrow), nn.ReLU(), nn.Linear(narrow, kernels))
 
     def shares(self, x: torch.Tensor) -> torch.Tensor:
