@@ -29,6 +29,8 @@ class NetEntry(Entry):
 
 
 _IMAGES = "images (channels, height, width)"
+_TOKENS = "token numbers (length,)"
+_TOKEN_PAIRS = "token numbers of source and target (length,)"
 
 NETS = Registry(
     "net",
@@ -83,6 +85,50 @@ NETS = Registry(
             inputs=_IMAGES,
             domain="images",
             tiny={"width": 4},
+        ),
+        NetEntry(
+            "gpt2",
+            "trainoff.modules.nets.gpt2:GPT2",
+            "a causal transformer for language models; 124,439,808 parameters with 50,257 tokens",
+            "x ← x + attention(norm(x)); x ← x + dense(norm(x))",
+            "Radford et al. 2019, Language models are unsupervised multitask learners",
+            inputs=_TOKENS,
+            domain="tokens",
+            tiny={"width": 32, "depth": 2, "heads": 4, "dropout": 0.0},
+            tiny_shape=(12,),
+        ),
+        NetEntry(
+            "bert",
+            "trainoff.modules.nets.bert:Bert",
+            "a transformer in both directions for masked language models or classes; 109,482,240 parameters",
+            "x ← norm(x + attention(x)); x ← norm(x + dense(x))",
+            "Devlin et al. 2019, BERT: pre-training of deep bidirectional transformers",
+            inputs=_TOKENS,
+            domain="tokens",
+            tiny={"width": 32, "depth": 2, "heads": 4, "dropout": 0.0},
+            tiny_shape=(12,),
+        ),
+        NetEntry(
+            "transformer",
+            "trainoff.modules.nets.transformer:Transformer",
+            "encoder and decoder of attention, from sequence to sequence; 63,082,496 parameters with 37,000 tokens",
+            "attention(Q, K, V) = softmax(QKᵀ / √d) V",
+            "Vaswani et al. 2017, Attention is all you need",
+            inputs=_TOKEN_PAIRS,
+            domain="token pairs",
+            tiny={"width": 32, "depth": 2, "heads": 4, "dropout": 0.0},
+            tiny_shape=(12,),
+        ),
+        NetEntry(
+            "seq2seq_lstm",
+            "trainoff.modules.nets.seq2seq_lstm:Seq2SeqLSTM",
+            "two LSTMs, from reversed sequence to sequence; attention: luong or bahdanau adds attention",
+            "hₜ = LSTM(xₜ, hₜ₋₁); ŷₜ = softmax(Whₜ)",
+            "Sutskever, Vinyals & Le 2014, Sequence to sequence learning with neural networks",
+            inputs=_TOKEN_PAIRS,
+            domain="token pairs",
+            tiny={"width": 32, "depth": 2},
+            tiny_shape=(12,),
         ),
     ],
     NetEntry,

@@ -13,9 +13,18 @@ from trainoff.errors import UserError, closest
 from trainoff.modules.nets.ghost_batch_norm import GhostBatchNorm1d, GhostBatchNorm2d
 from trainoff.modules.nets.norms import NORMS
 
+
+class TanhGELU(nn.GELU):
+    """GELU by its approximation with tanh (Hendrycks & Gimpel 2016, section 2), as GPT-2 computes it."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
+    "gelu_tanh": TanhGELU,
     "hardswish": nn.Hardswish,
     "identity": nn.Identity,
     "leaky_relu": nn.LeakyReLU,
