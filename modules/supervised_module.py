@@ -24,10 +24,14 @@ class SupervisedModule(RecipeModule):
     def build_parts(self) -> None:
         """The loss, and the metrics of both evaluations."""
         self.loss_function = self.make_loss()
-        self.validation_metrics = MetricCollection(self.make_metrics(), prefix="val/")
-        self.test_metrics = self.validation_metrics.clone(prefix="test/")
+        self.build_metrics()
         self.validation_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.train_loss = LossSum()
+
+    def build_metrics(self) -> None:
+        """The metrics of both evaluations."""
+        self.validation_metrics = MetricCollection(self.make_metrics(), prefix="val/")
+        self.test_metrics = self.validation_metrics.clone(prefix="test/")
 
     @abstractmethod
     def make_loss(self) -> nn.Module:
@@ -50,6 +54,20 @@ class SupervisedModule(RecipeModule):
     def loss_terms(self, targets: Tensor) -> Tensor | int:
         """The number of terms whose mean the loss is: samples, if nothing else is said."""
         return len(targets)
+
+    def update_metrics(
+        self, metrics: MetricCollection, batch: Any, outputs: Tensor, targets: Tensor, loss: Tensor
+    ) -> None:
+        """Add a batch to the metrics.
+
+        Args:
+            metrics: Those of :meth:`make_metrics`, of validation or of test.
+            batch: As it came.
+            outputs: What :meth:`compare` made of it.
+            targets: Likewise.
+            loss: The batch's mean loss.
+        """
+        metrics.update(outputs, targets)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of one batch; its sum stays on the device and is read once an epoch."""
@@ -90,5 +108,6 @@ class SupervisedModule(RecipeModule):
 
     def _evaluate(self, batch: Any, mean_loss: MeanMetric, metrics: MetricCollection) -> None:
         outputs, targets = self.compare(batch)
-        mean_loss.update(self.loss_function(outputs, targets), self.loss_terms(targets))
-        metrics.update(outputs, targets)
+        loss = self.loss_function(outputs, targets)
+        mean_loss.update(loss, self.loss_terms(targets))
+        self.update_metrics(metrics, batch, outputs, targets, loss)
