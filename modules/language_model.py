@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
+from trainoff.errors import UserError
 from trainoff.modules.recipe import Recipe
 from trainoff.modules.token_module import TokenModule
 
 
 class Perplexity(MeanMetric):
     """exp of the mean loss a token (Jelinek et al. 1977); no logit is read twice, as torchmetrics' own would."""
-
-    higher_is_better = False
 
     def compute(self) -> Tensor:
         """Of all batches so far."""
@@ -29,8 +28,6 @@ class Bits(MeanMetric):
     Args:
         bytes_per_token: By which bits per token are divided.
     """
-
-    higher_is_better = False
 
     def __init__(self, bytes_per_token: float = 1.0) -> None:
         super().__init__()
@@ -97,9 +94,19 @@ class LanguageModel(TokenModule):
 
     def compare(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Logits (tokens, output_size) and targets (tokens,)."""
+        self.check_batch(batch)
         inputs, targets = batch
-        logits = self(self.tokens_of(inputs))
-        return logits.flatten(0, 1), self.without_padding(self.tokens_of(targets)).flatten()
+        return self(inputs).flatten(0, 1), self.without_padding(targets).flatten()
+
+    def check_batch(self, batch: Any) -> None:
+        """Refuse what is no pair of token numbers of one shape."""
+        inputs, targets = self.pair_of(batch)
+        if inputs.shape != targets.shape:
+            raise UserError(
+                f"{self.kind} needs a target for each token; there are inputs {tuple(inputs.shape)} and targets "
+                f"{tuple(targets.shape)}",
+                "module",
+            )
 
     def batch_terms(self, batch: Any) -> Tensor:
         """The number of a batch's loss terms."""

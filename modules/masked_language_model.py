@@ -23,8 +23,8 @@ class MaskedLanguageModel(TokenModule):
     """A net trained to guess tokens that are hidden from it (Devlin et al. 2019, section 3.1).
 
     The batch is tokens (batch, length), or a tuple that begins with them; the net's logits are (batch, length,
-    output_size). Of each sample's tokens 15 % are to be guessed, as :func:`~trainoff.modules.token_masking.mask_tokens`
-    says: 80 % of them are seen as ``mask_id``, 10 % as any other token, 10 % as they are. The loss is the mean over
+    output_size). Of each sample's tokens 15 % are to be guessed: 80 % of them are seen as ``mask_id``, 10 % as any
+    other token, 10 % as they are (:func:`trainoff.modules.token_masking.mask_tokens`). The loss is the mean over
     these places alone. Logs ``accuracy``: the share of these places whose largest logit is the hidden token's.
 
     In training the places depend on the global seed at the start of the fit, the epoch and the sample; a checkpoint
@@ -87,6 +87,10 @@ class MaskedLanguageModel(TokenModule):
         tokens = self._first(batch)
         inputs, chosen = self.hide(tokens)
         return self(inputs).flatten(0, 1), tokens.masked_fill(~chosen, IGNORED).flatten()
+
+    def check_batch(self, batch: Any) -> None:
+        """Refuse what does not begin with token numbers."""
+        self._first(batch)
 
     def hide(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The inputs, and which places are to be guessed, (batch, length); by epoch in training."""

@@ -65,10 +65,17 @@ class Seq2Seq(TokenModule):
         if beams < 1:
             raise UserError(f"there is at least one beam, not {beams}", "beams")
         if target_length is not None and target_length < 2:
-            raise UserError(f"a target has a beginning and an end, so 2 tokens or more, not {target_length}", "target_length")
+            raise UserError(
+                f"a target has a beginning and an end, so 2 tokens or more, not {target_length}", "target_length"
+            )
         if bleu_of not in ("tokens", "words"):
             raise UserError(f"BLEU is of 'tokens' or of 'words', not of {bleu_of!r}", "bleu_of")
-        decoding = {"beams": beams, "length_penalty": length_penalty, "target_length": target_length, "bleu_of": bleu_of}
+        decoding = {
+            "beams": beams,
+            "length_penalty": length_penalty,
+            "target_length": target_length,
+            "bleu_of": bleu_of,
+        }
         numbers = {"padding_id": padding_id, "begin_id": begin_id, "end_id": end_id}
         super().__init__(net, recipe, input_shape, output_size, **decoding, **numbers)
 
@@ -79,9 +86,14 @@ class Seq2Seq(TokenModule):
 
     def compare(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Logits (tokens, output_size) and the true next tokens (tokens,)."""
+        self.check_batch(batch)
         source, targets = batch
-        logits = self(self.tokens_of(source), self.tokens_of(targets)[:, :-1])
+        logits = self(source, targets[:, :-1])
         return logits.flatten(0, 1), self.without_padding(targets[:, 1:]).flatten()
+
+    def check_batch(self, batch: Any) -> None:
+        """Refuse what is no pair of token numbers."""
+        self.pair_of(batch)
 
     def batch_terms(self, batch: Any) -> Tensor:
         """The number of a batch's loss terms."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
+from trainoff.errors import UserError
 from trainoff.modules.loss_sum import LossSum
 from trainoff.modules.recipe_module import RecipeModule
 
@@ -111,3 +112,26 @@ class SupervisedModule(RecipeModule):
         loss = self.loss_function(outputs, targets)
         mean_loss.update(loss, self.loss_terms(targets))
         self.update_metrics(metrics, batch, outputs, targets, loss)
+
+
+def refuse_token_targets(batch: Any, needs: str) -> None:
+    """Refuse sequences of token numbers with a target for each token; looks at shapes and types alone.
+
+    Args:
+        batch: Inputs and targets.
+        needs: What the module needs, for the message.
+
+    Raises:
+        UserError: Naming the modules that learn from them.
+    """
+    parts = batch[:2] if isinstance(batch, (tuple, list)) else ()
+    if len(parts) == 2 and all(isinstance(part, Tensor) and _is_tokens(part) for part in parts):
+        shapes = " and ".join(str(tuple(part.shape)) for part in parts)
+        raise UserError(
+            f"{needs}; here are token numbers {shapes}, which language_model, masked_language_model or seq2seq learns",
+            "module",
+        )
+
+
+def _is_tokens(values: Tensor) -> bool:
+    return values.ndim == 2 and not values.is_floating_point() and values.shape[1] > 1

@@ -83,7 +83,9 @@ def mask_tokens(
     is_ordinary = torch.ones_like(tokens, dtype=torch.bool)
     for special in apart:
         is_ordinary &= tokens != special
-    chosen = order.masked_fill(~is_ordinary, 2**62).argsort(1).argsort(1) < places_to_guess(is_ordinary, share)[:, None]
+    chosen = (
+        order.masked_fill(~is_ordinary, 2**62).argsort(1).argsort(1) < places_to_guess(is_ordinary, share)[:, None]
+    )
     # 24 bits are what a float32 holds exactly.
     uniform = (choice & (2**24 - 1)).float() / 2**24
     replacement = other % (vocabulary - len(apart))

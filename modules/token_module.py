@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -58,6 +59,14 @@ class TokenModule(SupervisedModule):
                 "module",
             )
 
+    @abstractmethod
+    def check_batch(self, batch: Any) -> None:
+        """Refuse a batch that is not what the module reads; looks at shapes and types alone.
+
+        Raises:
+            UserError: Saying what it reads.
+        """
+
     def tokens_of(self, values: Any) -> Tensor:
         """The values as they are.
 
@@ -65,9 +74,20 @@ class TokenModule(SupervisedModule):
             UserError: Where they are no token numbers (batch, length).
         """
         if not isinstance(values, Tensor) or values.is_floating_point() or values.ndim != 2:
-            given = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values)
+            given = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            given = given.removeprefix("torch.")
             raise UserError(f"{self.kind} needs token numbers (batch, length), not {given}", "module")
         return values
+
+    def pair_of(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The batch's two tensors of token numbers.
+
+        Raises:
+            UserError: Where it has others.
+        """
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise UserError(f"{self.kind} needs batches of two tensors of token numbers", "module")
+        return self.tokens_of(batch[0]), self.tokens_of(batch[1])
 
     def without_padding(self, targets: Tensor) -> Tensor:
         """The targets, padding as :data:`IGNORED`."""

@@ -19,7 +19,7 @@ class TokenSeries(InMemoryDataModule):
     facts = DataModuleEntry("series", "token_data:TokenSeries", "a walk on a ring", input_shape=(8,))
     vocabulary = 12
     padding_id, begin_id, end_id, mask_id = PADDING, BEGIN, END, MASK
-    bytes_per_token = {"train": 2.0, "val": 2.5, "test": 4.0}  # noqa: RUF012
+    bytes_per_token = {"train": 2.0, "val": 2.5, "test": 4.0}
 
     def __init__(self, samples: int = 48, batch_size: int = 16, microbatches: int = 1, padded: bool = True) -> None:
         super().__init__(batch_size, microbatches)
