@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from trainoff.errors import UserError
 from trainoff.modules.recipe import Recipe
-from trainoff.modules.token_masking import mask_tokens
+from trainoff.modules.token_masking import mask_tokens, places_to_guess
 from trainoff.modules.token_module import IGNORED, TokenModule
 from trainoff.seeds import derive_seed
 
@@ -96,14 +96,15 @@ class MaskedLanguageModel(TokenModule):
         """The inputs, and which places are to be guessed, (batch, length); by epoch in training."""
         facts = self.hparams
         seed = derive_seed(self.mask_seed, "epoch", self.current_epoch) if self.training else 0
-        specials = [facts[name] for name in _SPECIALS if facts[name] is not None]
-        return mask_tokens(
-            tokens, seed, facts["share"], facts["mask_id"], facts["output_size"], specials, facts["padding_id"]
-        )
+        numbers = (facts["mask_id"], facts["output_size"], self._specials(), facts["padding_id"])
+        return mask_tokens(tokens, seed, facts["share"], *numbers)
 
     def batch_terms(self, batch: Any) -> Tensor:
         """The number of a batch's loss terms."""
-        return self.hide(self._first(batch))[1].sum()
+        return places_to_guess(self._first(batch), self.hparams["share"], self._specials()).sum()
+
+    def _specials(self) -> set[int]:
+        return {self.hparams[name] for name in ("mask_id", *_SPECIALS) if self.hparams[name] is not None}
 
     def _first(self, batch: Any) -> Tensor:
         return self.tokens_of(batch[0] if isinstance(batch, (tuple, list)) else batch)

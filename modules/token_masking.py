@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ def mask_tokens(
     share: float,
     mask_id: int,
     vocabulary: int,
-    specials: Sequence[int] = (),
+    specials: Collection[int],
     padding_id: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose places, and hide their tokens (Devlin et al. 2019, section 3.1 and appendix A.1).
@@ -71,31 +71,34 @@ def mask_tokens(
         share: Of the tokens, in (0, 1].
         mask_id: The token number that stands for a hidden token.
         vocabulary: Number of different tokens, specials too.
-        specials: Token numbers that are neither chosen nor put in a token's place; ``mask_id`` and ``padding_id`` are
-            among them anyway.
+        specials: Token numbers that are neither chosen nor put in a token's place, ``mask_id`` and ``padding_id``
+            among them.
         padding_id: The token number of padding.
 
     Returns:
         Inputs with the chosen places changed, and a boolean mask of those places; both (batch, length).
     """
     order, choice, other = random_numbers(tokens, seed, 3, padding_id)
-    apart = sorted({mask_id, *specials, *(() if padding_id is None else (padding_id,))})
-    is_ordinary = torch.ones_like(tokens, dtype=torch.bool)
-    for special in apart:
-        is_ordinary &= tokens != special
-    chosen = (
-        order.masked_fill(~is_ordinary, 2**62).argsort(1).argsort(1) < places_to_guess(is_ordinary, share)[:, None]
-    )
+    count = places_to_guess(tokens, share, specials)
+    chosen = order.masked_fill(~ordinary(tokens, specials), 2**62).argsort(1).argsort(1) < count[:, None]
     # 24 bits are what a float32 holds exactly.
     uniform = (choice & (2**24 - 1)).float() / 2**24
-    replacement = other % (vocabulary - len(apart))
-    for special in apart:
+    replacement = other % (vocabulary - len(specials))
+    for special in sorted(specials):
         replacement += replacement >= special
     hidden = torch.where(uniform < MASKED, mask_id, torch.where(uniform < MASKED + RANDOM, replacement, tokens))
     return torch.where(chosen, hidden, tokens), chosen
 
 
-def places_to_guess(is_ordinary: Tensor, share: float) -> Tensor:
-    """The number of places of each sample, (batch,), from a mask of those that may be chosen, (batch, length)."""
-    count = is_ordinary.sum(1)
+def ordinary(tokens: Tensor, specials: Collection[int]) -> Tensor:
+    """Which tokens are no specials: boolean, (batch, length)."""
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    for special in specials:
+        mask &= tokens != special
+    return mask
+
+
+def places_to_guess(tokens: Tensor, share: float, specials: Collection[int]) -> Tensor:
+    """The number of places that are chosen of each sample: (batch,); arguments as for :func:`mask_tokens`."""
+    count = ordinary(tokens, specials).sum(1)
     return (count * share).round().long().clamp(min=1).minimum(count)
