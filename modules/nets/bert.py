@@ -51,6 +51,7 @@ class BertEncoder(nn.Module):
         super().__init__()
         check_widths("width", [width])
         check_widths("depth", [depth])
+        check_widths("types", [types])
         self.padding_id = padding_id
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(length, width)

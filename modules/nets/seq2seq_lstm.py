@@ -71,7 +71,7 @@ class AdditiveAttention(nn.Module):
 
     def forward(self, h: Tensor, outputs: Tensor, visible: Tensor) -> Tensor:
         """From h (batch, width) and the encoder's outputs to the mean of those by weight, (batch, width)."""
-        scores = self.score(torch.tanh(self.query(h)[:, None] + self.key(outputs))).squeeze(-1)
+        scores: Tensor = self.score(torch.tanh(self.query(h)[:, None] + self.key(outputs))).squeeze(-1)
         # The lowest number in place of −∞: a source of nothing but padding has weights too, over zeros.
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         return (scores.softmax(-1)[:, None] @ outputs).squeeze(1)
@@ -128,8 +128,10 @@ class Seq2SeqLSTM(nn.Module):
         check_widths("depth", [depth])
         if attention not in (None, *ATTENTIONS):
             raise UserError(f"no attention is called '{attention}'{closest(attention, ATTENTIONS)}", "attention")
+        source_size = output_size if source_size is None else source_size
+        check_widths("source_size", [source_size])
         self.attention, self.padding_id = attention, padding_id
-        self.source_tokens = nn.Embedding(output_size if source_size is None else source_size, width)
+        self.source_tokens = nn.Embedding(source_size, width)
         self.encoder = LSTMStack(width, width, depth, dropout)
         self.target_tokens = nn.Embedding(output_size, width)
         self.decoder = LSTMStack(2 * width if attention == "bahdanau" else width, width, depth, dropout)
