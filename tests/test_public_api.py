@@ -99,9 +99,13 @@ PUBLIC = {
         "FashionMNIST",
         "InMemoryDataModule",
         "MNIST1D",
+        "PairsDataModule",
         "RawData",
+        "SyntheticPairs",
         "TensorBatches",
         "TensorDataModule",
+        "Text",
+        "TokenDataModule",
         "Wine",
     ],
     "trainoff.leaderboards": [
