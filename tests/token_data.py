@@ -30,7 +30,8 @@ class TokenSeries(InMemoryDataModule):
         splits = {}
         for name, samples in {"train": self.samples, "val": 14, "test": 10}.items():
             steps = torch.randint(1, 3, (samples, 9), generator=draw)
-            tokens = FIRST + steps.cumsum(1) % (self.vocabulary - FIRST)
+            starts = torch.randint(self.vocabulary, (samples, 1), generator=draw)
+            tokens = FIRST + (starts + steps.cumsum(1)) % (self.vocabulary - FIRST)
             if self.padded:
                 lengths = torch.randint(3, 10, (samples, 1), generator=draw)
                 tokens = tokens.masked_fill(torch.arange(9) >= lengths, PADDING)

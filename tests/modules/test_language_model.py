@@ -93,7 +93,7 @@ def test_it_learns_a_source_down_to_its_entropy():
     L.seed_everything(0, verbose=False)
     recipe = Recipe({"name": "adam", "lr": 0.3}, batch=100)
     data = TokenSeries(samples=2000, padded=False)
-    trainer = make_trainer(max_epochs=3)
+    trainer = make_trainer(max_epochs=8)
     trainer.fit(LanguageModel(Bigram(torch.zeros(12, 12)), recipe), datamodule=data)
     assert float(trainer.callback_metrics["val/bits_per_token"]) == pytest.approx(1.0, abs=0.02)
 
@@ -128,7 +128,7 @@ def test_bytes_given_as_an_argument_count_before_the_data():
 def test_images_are_refused_in_one_line():
     with pytest.raises(UserError, match=r"token numbers \(length,\), not samples of shape \(1, 8, 8\)"):
         make_trainer().fit(LanguageModel("gpt2"), datamodule=Digits())
-    with pytest.raises(UserError, match=r"needs token numbers \(batch, length\), not float32 \(128, 1, 8, 8\)"):
+    with pytest.raises(UserError, match=r"needs token numbers \(batch, length\), not float32 \(\d+, 1, 8, 8\)"):
         make_trainer().fit(LanguageModel(nn.Linear(3, 3)), datamodule=Digits())
 
 

@@ -116,11 +116,27 @@ def test_without_a_mask_token_the_error_says_what_to_give():
         module_of(share=0)
 
 
+class Neighbours(nn.Module):
+    """Logits at a place from the tokens before and after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = nn.Embedding(12, 12), nn.Embedding(12, 12)
+
+    def forward(self, tokens):
+        around = F.pad(tokens, (1, 1), value=PADDING)
+        return self.before(around[:, :-2]) + self.after(around[:, 2:])
+
+
 def test_it_learns_what_the_neighbours_say():
-    """Between two tokens that differ by 2 or 4 there is one answer, else one of two: it is right three times in four."""
-    L.seed_everything(0, verbose=False)
-    net = {"name": "bert", "width": 32, "depth": 2, "heads": 4, "dropout": 0.0}
-    recipe = Recipe({"name": "adamw", "lr": 3e-3}, {"name": "cosine", "warmup": 0.1}, batch=64)
-    trainer = make_trainer(max_epochs=6)
-    trainer.fit(MaskedLanguageModel(net, recipe), datamodule=TokenSeries(samples=6000, padded=False))
-    assert float(trainer.callback_metrics["val/accuracy"]) > 0.5
+    """Between tokens that differ by 2 or 4 there is one answer, by 3 there are two: right three times in four.
+
+    With one neighbour alone it is right every other time. Of 8 places two are at the ends.
+    """
+    torch.manual_seed(0)
+    module = MaskedLanguageModel(Neighbours(), Recipe({"name": "adam", "lr": 0.1}, batch=100))
+    data = TokenSeries(samples=4000, padded=False)
+    trainer = make_trainer(max_epochs=5)
+    trainer.fit(module, datamodule=data)
+    (logged,) = trainer.validate(module, data.train_dataloader(), verbose=False)
+    assert logged["val/accuracy"] == pytest.approx(6 / 8 * 0.75 + 2 / 8 * 0.5, abs=0.03)

@@ -77,7 +77,7 @@ def test_exact_match_and_bleu_are_of_what_is_written(right, beams):
     written = [[t if t < right else 4 for t in row] for row in answers]
     matches = np.mean([one == other for one, other in zip(answers, written, strict=True)])
     assert (matches == 1) == (right == 9)
-    assert 0 < matches
+    assert matches > 0
     logged = trainer.callback_metrics
     assert float(logged["val/exact_match"]) == pytest.approx(matches)
     text = [[" ".join(map(str, row)) for row in rows] for rows in (written, answers)]
@@ -115,8 +115,10 @@ def test_predictions_are_what_is_written_and_need_no_data():
     trainer = make_trainer()
     trainer.fit(module, datamodule=data)
     source, targets = data.split("val")
-    (written,) = make_trainer().predict(module, [source])
+    written = module.predict_step(source, 0)
     assert module.exact_matches(written, targets[:, 1:]).all()
+    (again,) = make_trainer().predict(module, data.val_dataloader())
+    assert torch.equal(again, written)
     bare = Seq2Seq(Reverses(), FROZEN, padding_id=PADDING, begin_id=BEGIN, end_id=END)
     with pytest.raises(UserError, match="give it: target_length="):
         bare.predict_step(source, 0)
@@ -125,7 +127,11 @@ def test_predictions_are_what_is_written_and_need_no_data():
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
-    [({"beams": 0}, "at least one beam"), ({"target_length": 1}, "2 tokens or more"), ({"bleu_of": "x"}, "not of 'x'")],
+    [
+        ({"beams": 0}, "at least one beam"),
+        ({"target_length": 1}, "2 tokens or more"),
+        ({"bleu_of": "x"}, "not of 'x'"),
+    ],
 )
 def test_wrong_arguments_are_said(arguments, part):
     with pytest.raises(UserError, match=part):
@@ -156,7 +162,7 @@ def test_a_net_built_before_its_padding_was_known_is_refused():
 def test_it_learns_to_reverse(net):
     L.seed_everything(0, verbose=False)
     recipe = Recipe({"name": "adamw", "lr": 1e-2}, {"name": "cosine", "warmup": 0.1}, batch=64)
-    trainer = make_trainer(max_epochs=15)
+    trainer = make_trainer(max_epochs=20)
     trainer.fit(Seq2Seq({**net, "width": 32}, recipe), datamodule=ReversedTokens(samples=3000))
-    assert float(trainer.callback_metrics["val/exact_match"]) > 0.9
-    assert float(trainer.callback_metrics["val/bleu"]) > 0.9
+    assert float(trainer.callback_metrics["val/exact_match"]) == 1
+    assert float(trainer.callback_metrics["val/bleu"]) == 1
