@@ -1,4 +1,4 @@
-"""What every kind of LightningModule promises: recipes, checkpoints, resumption, parts of batches, the command line."""
+"""What every kind of LightningModule promises: recipes, checkpoints, resumption, parts of batches, refusals."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_regularizers_act_on_tokens(name, regularizer):
 @pytest.mark.parametrize("name", TOKENS)
 def test_what_changes_numbers_is_refused(name, regularizer):
     module = make(KINDS[name], Recipe("sgd", regularizers=[regularizer], batch=16))
-    with pytest.raises(UserError, match="token numbers|whole numbers, which have no gradient") as raised:
+    with pytest.raises(UserError, match=r"token numbers|whole numbers, which have no gradient") as raised:
         make_trainer().fit(module, datamodule=KINDS[name][2]())
     assert regularizer in str(raised.value)
 

@@ -96,10 +96,10 @@ def test_bleu_of_words_is_of_the_decoded_text():
     written = [data.decode([t if t < 8 else 4 for t in row]) for row in answers]
     expected = bleu_score(written, [[data.decode(row)] for row in answers])
     assert float(trainer.callback_metrics["val/bleu"]) == pytest.approx(float(expected))
+    numbers = {"padding_id": PADDING, "begin_id": BEGIN, "end_id": END}
+    module = Seq2Seq(Reverses(), FROZEN, bleu_of="words", **numbers)
     with pytest.raises(UserError, match=r"needs a DataModule with decode\(ids\)"):
-        loaders = data.train_dataloader(), data.val_dataloader()
-        numbers = {"padding_id": PADDING, "begin_id": BEGIN, "end_id": END}
-        make_trainer().fit(Seq2Seq(Reverses(), FROZEN, bleu_of="words", **numbers), *loaders)
+        make_trainer().fit(module, data.train_dataloader(), data.val_dataloader())
 
 
 def test_sequences_match_up_to_their_ends():
