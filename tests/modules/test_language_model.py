@@ -159,3 +159,41 @@ def test_regularizers_of_the_loss_leave_padding_out(regularizer, extra):
     changed = {"entropy": -true + 0.3 * (logs.exp() * logs).sum(-1).mean(), "uniform": -0.9 * true - 0.1 * logs.mean()}
     (gradient,) = torch.autograd.grad(changed[extra], free)
     torch.testing.assert_close(net.table.detach().double(), table.double() - gradient, rtol=0, atol=1e-5)
+
+
+def bits_of_counts(train, held_out, order, vocabulary):
+    """Bits per token of the maximum-likelihood n-gram of so many tokens before, 0.01 added to each count."""
+    counts = np.full((vocabulary**order, vocabulary), 0.01)
+    weights = vocabulary ** np.arange(order)[::-1]
+
+    def contexts(tokens):
+        rows = np.lib.stride_tricks.sliding_window_view(tokens, order + 1)
+        return rows[:, :-1] @ weights, rows[:, -1]
+
+    np.add.at(counts, contexts(train), 1)
+    shares = counts / counts.sum(1, keepdims=True)
+    return -np.log2(shares[contexts(held_out)]).mean()
+
+
+@pytest.mark.slow
+def test_the_suites_model_beats_counts_and_comes_near_the_entropy():
+    """lm-tiny's net on its data; counts of two tokens are the bar, the source's entropy is the floor."""
+    from trainoff.benchmarks.suite import load_suite
+    from trainoff.benchmarks.task_building import build_datamodule, build_module
+
+    (task,) = load_suite("lm-tiny").tasks
+    L.seed_everything(0, verbose=False)
+    recipe = Recipe({"name": "adamw", "lr": 5e-3}, {"name": "cosine", "warmup": 0.1}, batch=16)
+    data = build_datamodule(task.data)
+    trainer = make_trainer(max_epochs=task.budget.epochs)
+    trainer.fit(build_module(task.module, recipe), datamodule=data)
+    found = float(trainer.callback_metrics["val/bits_per_byte"])
+    assert data.bytes_per_token["val"] == 1
+    tokens = {
+        name: torch.cat([data.split(name)[0].flatten(), data.split(name)[1][-1, -1:]]).numpy()
+        for name in ("train", "val")
+    }
+    trigram = bits_of_counts(tokens["train"], tokens["val"], 2, data.output_size)
+    fourgram = bits_of_counts(tokens["train"], tokens["val"], 3, data.output_size)
+    assert data.entropy_bits_per_byte < found < fourgram < trigram
+    assert found < data.entropy_bits_per_byte + 0.3
