@@ -8,6 +8,8 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from trainoff.modules.net_building import logits_of
+
 
 class Decoder(Protocol):
     """What a search asks of a net."""
@@ -36,7 +38,7 @@ class WithoutCache:
     def decode_step(self, tokens: Tensor, memory: Tensor, cache: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The cache is the target so far."""
         present = tokens[:, None] if cache is None else torch.cat([cache, tokens[:, None]], 1)
-        return self.net(memory, present)[:, -1], present
+        return logits_of(self.net(memory, present))[:, -1], present
 
 
 def decoder_of(net: nn.Module) -> Decoder:

@@ -59,7 +59,7 @@ class LanguageModel(TokenModule):
 
     def __init__(
         self,
-        net: str | dict[str, Any] | nn.Module | None = "gpt2",
+        net: str | dict | nn.Module | None = "gpt2",  # type: ignore[type-arg]
         recipe: Recipe | str | dict[str, Any] = Recipe(),  # noqa: B008 (immutable)
         input_shape: Sequence[int] | None = None,
         output_size: int | None = None,

@@ -48,7 +48,7 @@ class MaskedLanguageModel(TokenModule):
 
     def __init__(
         self,
-        net: str | dict[str, Any] | nn.Module | None = "bert",
+        net: str | dict | nn.Module | None = "bert",  # type: ignore[type-arg]
         recipe: Recipe | str | dict[str, Any] = Recipe(),  # noqa: B008 (immutable)
         input_shape: Sequence[int] | None = None,
         output_size: int | None = None,

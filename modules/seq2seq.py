@@ -50,7 +50,7 @@ class Seq2Seq(TokenModule):
 
     def __init__(
         self,
-        net: str | dict[str, Any] | nn.Module | None = "transformer",
+        net: str | dict | nn.Module | None = "transformer",  # type: ignore[type-arg]
         recipe: Recipe | str | dict[str, Any] = Recipe(),  # noqa: B008 (immutable)
         input_shape: Sequence[int] | None = None,
         output_size: int | None = None,
