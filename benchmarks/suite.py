@@ -34,11 +34,15 @@ MODES: dict[str, Literal["max", "min"]] = {
     "auroc": "max",
     "r2": "max",
     "bleu": "max",
+    "exact_match": "max",
+    "token_accuracy": "max",
     "loss": "min",
     "mse": "min",
     "rmse": "min",
     "mae": "min",
     "perplexity": "min",
+    "bits_per_byte": "min",
+    "bits_per_token": "min",
     "error": "min",
 }
 

@@ -76,6 +76,24 @@ SUITES = Registry(
             "the methods for residual branches against one baseline; minutes",
         ),
         SuiteEntry(
+            "lm-tiny",
+            f"{_HOME}:lm-tiny.yaml",
+            "a small GPT-2 on generated sentences of known entropy, 8 recipes; minutes",
+            paper="Radford et al. 2019, Language models are unsupervised multitask learners",
+        ),
+        SuiteEntry(
+            "mlm-tiny",
+            f"{_HOME}:mlm-tiny.yaml",
+            "a small BERT on hidden tokens of generated sentences; minutes",
+            paper="Devlin et al. 2019, BERT: pre-training of deep bidirectional transformers",
+        ),
+        SuiteEntry(
+            "seq2seq-tiny",
+            f"{_HOME}:seq2seq-tiny.yaml",
+            "dates to write anew, by a small transformer and an LSTM; minutes",
+            paper="Vaswani et al. 2017, Attention is all you need",
+        ),
+        SuiteEntry(
             "surgery",
             f"{_HOME}:surgery.yaml",
             "pruning, splicing, shrinking, int8 on scikit-learn's digits, for six purposes; under a minute",

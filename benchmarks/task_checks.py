@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import lightning as L
 from torch import Tensor
@@ -13,6 +14,8 @@ from trainoff.benchmarks.trial import Task
 from trainoff.errors import UserError
 from trainoff.modules.classifier import Classifier
 from trainoff.modules.regressor import Regressor
+from trainoff.modules.supervised_module import refuse_token_targets
+from trainoff.modules.token_module import TokenModule
 from trainoff.registry import arguments_of
 
 
@@ -31,29 +34,44 @@ def check_own_batch(task: Task, size: int | None) -> None:
 
 
 def check_targets(module: L.LightningModule, datamodule: L.LightningDataModule) -> None:
-    """Refuse class numbers for a regressor, and anything else for a classifier.
+    """Refuse class numbers for a regressor, anything else for a classifier, and what is no tokens for a token module.
 
     Raises:
         UserError: Naming both.
     """
+    if not (type(module) in (Classifier, Regressor) or isinstance(module, TokenModule)):
+        return
+    batch = _first_batch(datamodule)
+    if isinstance(module, TokenModule):
+        if batch is not None:
+            module.check_batch(batch)
+        return
     data, classes = type(datamodule).__name__, getattr(datamodule, "num_classes", None)
+    targets = _targets(batch)
+    if targets is None:
+        return
     if type(module) is Classifier:
-        targets = _targets(datamodule)
-        if targets is not None and targets.is_floating_point():
+        refuse_token_targets(batch, "a classifier gives one class a sample")
+        if targets.is_floating_point():
             kind = str(targets.dtype).removeprefix("torch.")
             raise UserError(f"a classifier needs class numbers; the targets of {data} are {kind}", "module")
-    elif type(module) is Regressor and classes is not None:
-        targets = _targets(datamodule)
-        if targets is not None and not targets.is_floating_point():
+    else:
+        refuse_token_targets(batch, "a regressor needs numbers to come close to")
+        if classes is not None and not targets.is_floating_point():
             raise UserError(f"a regressor needs numbers to come close to; {data} has {classes} classes", "module")
 
 
-def _targets(datamodule: L.LightningDataModule) -> Tensor | None:
-    """Of the first validation batch, where it is inputs and targets."""
+def _first_batch(datamodule: L.LightningDataModule) -> Any:
+    """Of validation."""
     with contextlib.suppress(Exception):  # a DataModule may do as it likes, and its trials tell what is wrong
-        _, targets = next(iter(without_workers(datamodule.val_dataloader())))
-        return targets if isinstance(targets, Tensor) else None
+        return next(iter(without_workers(datamodule.val_dataloader())))
     return None
+
+
+def _targets(batch: Any) -> Tensor | None:
+    """Of a batch, where it is inputs and targets."""
+    is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    return batch[1] if is_pair and isinstance(batch[1], Tensor) else None
 
 
 def check_metric(module: L.LightningModule, task: Task) -> None:

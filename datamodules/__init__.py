@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from trainoff.datamodules.fashion_mnist import FashionMNIST
     from trainoff.datamodules.in_memory import InMemoryDataModule
     from trainoff.datamodules.mnist1d import MNIST1D
+    from trainoff.datamodules.pairs_datamodule import PairsDataModule
     from trainoff.datamodules.registry import DATAMODULES, DataModuleEntry
     from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Wine
     from trainoff.datamodules.splits import RawData
+    from trainoff.datamodules.synthetic_pairs import SyntheticPairs
     from trainoff.datamodules.tensor_batches import TensorBatches
     from trainoff.datamodules.tensor_datamodule import TensorDataModule
+    from trainoff.datamodules.text import Text
+    from trainoff.datamodules.token_datamodule import TokenDataModule
 
 __all__ = [
     "DATAMODULES",
@@ -28,9 +32,13 @@ __all__ = [
     "Digits",
     "FashionMNIST",
     "InMemoryDataModule",
+    "PairsDataModule",
     "RawData",
+    "SyntheticPairs",
     "TensorBatches",
     "TensorDataModule",
+    "Text",
+    "TokenDataModule",
     "Wine",
 ]
 
@@ -46,6 +54,10 @@ _HOMES = {
     "RawData": "splits",
     "TensorBatches": "tensor_batches",
     "TensorDataModule": "tensor_datamodule",
+    "PairsDataModule": "pairs_datamodule",
+    "SyntheticPairs": "synthetic_pairs",
+    "Text": "text",
+    "TokenDataModule": "token_datamodule",
     "Wine": "scikit_learn",
 }
 

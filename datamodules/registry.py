@@ -18,6 +18,7 @@ class DataModuleEntry(Entry):
         licence: The licence of the data.
         size_bytes: Bytes of the source files as they are downloaded or installed (compressed where they are
             compressed); of the generated arrays where there are no files.
+        goal: What is learned, where that is neither classification nor regression.
     """
 
     num_samples: int = 0
@@ -25,6 +26,7 @@ class DataModuleEntry(Entry):
     num_classes: int | None = None
     licence: str = ""
     size_bytes: int = 0
+    goal: str = ""
 
     @property
     def citation(self) -> str:
@@ -42,8 +44,8 @@ class DataModuleEntry(Entry):
 
     @property
     def task(self) -> str:
-        """``"classification"`` or ``"regression"``."""
-        return "regression" if self.num_classes is None else "classification"
+        """``"classification"``, ``"regression"``, ``"language modelling"`` or ``"sequence to sequence"``."""
+        return self.goal or ("regression" if self.num_classes is None else "classification")
 
 
 def _size(size_bytes: int) -> str:
@@ -119,10 +121,32 @@ MNIST1D = DataModuleEntry(
     licence="Apache-2.0",
     size_bytes=1_640_000,
 )
+TEXT = DataModuleEntry(
+    name="text",
+    target="trainoff.datamodules.text:Text",
+    summary="any text file by path, or generated sentences of known entropy (no download)",
+    paper="Shannon 1948, A mathematical theory of communication (a source as in section 2 writes it)",
+    num_samples=3123,
+    input_shape=(128,),
+    licence="none needed: generated",
+    size_bytes=400_000,
+    goal="language modelling",
+)
+PAIRS = DataModuleEntry(
+    name="pairs",
+    target="trainoff.datamodules.synthetic_pairs:SyntheticPairs",
+    summary="pairs of strings: reverse, sort, or dates in five forms (generated, no download)",
+    paper="none needed: generated",
+    num_samples=10_000,
+    input_shape=(12,),
+    licence="none needed: generated",
+    size_bytes=162_000,
+    goal="sequence to sequence",
+)
 
 DATAMODULES: Registry[DataModuleEntry] = Registry(
     "datamodule",
-    [DIGITS, BREAST_CANCER, WINE, DIABETES, FASHION_MNIST, MNIST1D],
+    [DIGITS, BREAST_CANCER, WINE, DIABETES, FASHION_MNIST, MNIST1D, TEXT, PAIRS],
     DataModuleEntry,
     "trainoff.datamodules",
 )

@@ -12,6 +12,8 @@ from trainoff.lazy_imports import lazy_attributes
 if TYPE_CHECKING:
     from trainoff.modules.classifier import Classifier
     from trainoff.modules.initialisation import INITIALISATIONS
+    from trainoff.modules.language_model import LanguageModel
+    from trainoff.modules.masked_language_model import MaskedLanguageModel
     from trainoff.modules.nets import NETS
     from trainoff.modules.optimizers import OPTIMIZERS
     from trainoff.modules.pruning import PRUNING, Pruning
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
     from trainoff.modules.regressor import Regressor
     from trainoff.modules.regularizers import REGULARIZERS, Regularizer
     from trainoff.modules.schedules import SCHEDULES
+    from trainoff.modules.seq2seq import Seq2Seq
     from trainoff.modules.strategies import STRATEGIES
     from trainoff.modules.supervised_module import SupervisedModule
 
 _HOMES = {
     "Classifier": "classifier",
     "INITIALISATIONS": "initialisation",
+    "LanguageModel": "language_model",
     "MODULES": "registry",
+    "MaskedLanguageModel": "masked_language_model",
     "NETS": "nets",
     "OPTIMIZERS": "optimizers",
     "PRUNING": "pruning",
@@ -39,6 +44,7 @@ _HOMES = {
     "Regularizer": "regularizers",
     "SCHEDULES": "schedules",
     "STRATEGIES": "strategies",
+    "Seq2Seq": "seq2seq",
     "SupervisedModule": "supervised_module",
 }
 
@@ -52,11 +58,14 @@ __all__ = [
     "SCHEDULES",
     "STRATEGIES",
     "Classifier",
+    "LanguageModel",
+    "MaskedLanguageModel",
     "Pruning",
     "Recipe",
     "RecipeModule",
     "Regressor",
     "Regularizer",
+    "Seq2Seq",
     "SupervisedModule",
 ]
 

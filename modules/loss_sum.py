@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
 
 
@@ -22,3 +26,13 @@ class LossSum:
     def mean(self) -> Tensor | None:
         """The mean over all terms so far; ``None`` where there were none."""
         return None if self._sum is None else self._sum / self._terms
+
+
+def terms_of(module: L.LightningModule, batch: Any) -> Tensor | int:
+    """The number of terms whose mean a batch's loss is.
+
+    What the module's ``batch_terms(batch)`` says, where it has such a method: tokens without padding, for instance,
+    in a tensor that stays on the device. Else the number of samples.
+    """
+    own = getattr(module, "batch_terms", None)
+    return extract_batch_size(batch) if own is None else own(batch)  # type: ignore[no-any-return]

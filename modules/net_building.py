@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import lightning as L
@@ -32,7 +33,12 @@ def check_net(choice: Choice) -> None:
     _check_parts(arguments_of(choice), where)
 
 
-def build_net(choice: Choice, input_shape: Sequence[int], output_size: int) -> nn.Module:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def build_net(
+    choice: Choice, input_shape: Sequence[int], output_size: int, known: Mapping[str, Any] = _NOTHING
+) -> nn.Module:
     """Build a net.
 
     Its weights come from a generator of their own, derived from the global seed: whatever drew random numbers
@@ -44,6 +50,8 @@ def build_net(choice: Choice, input_shape: Sequence[int], output_size: int) -> n
             ...}`` is built first, as LightningCLI does: a layer, or the config of a transformers model.
         input_shape: Of one sample.
         output_size: Number of outputs.
+        known: Further arguments, for nets that take sizes and have arguments of these names; the choice's own count
+            before these.
 
     Raises:
         UserError: For arguments that the net does not take.
@@ -52,7 +60,9 @@ def build_net(choice: Choice, input_shape: Sequence[int], output_size: int) -> n
     arguments = arguments_of(choice)
     where = f"net {choice.get('name') or choice['class_path']}"
     if "name" in choice or _takes_sizes(factory):
-        arguments = {"input_shape": tuple(input_shape), "output_size": output_size} | arguments
+        names = inspect.signature(factory).parameters
+        facts = {name: value for name, value in known.items() if name in names}
+        arguments = {"input_shape": tuple(input_shape), "output_size": output_size} | facts | arguments
     # On the CPU whatever the Trainer's device, so that a seed means the same weights everywhere.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(derive_seed(torch.initial_seed(), "weights"))

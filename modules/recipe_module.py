@@ -68,12 +68,19 @@ class RecipeModule(L.LightningModule):
             }
         )
         if self.net is None and input_shape is not None and output_size is not None:
-            self.net = build_net(cast(Choice, self.net_choice), input_shape, output_size)
+            self._build_net(input_shape, output_size)
         if self.net is not None:
             applying.prepare(self)
 
     def build_parts(self) -> None:
         """Build what the module has beside its net: losses, metrics. Called before the recipe takes hold."""
+
+    def known_arguments(self) -> dict[str, Any]:
+        """Arguments beside the sizes for a net given by name, where it has arguments of these names."""
+        return {}
+
+    def _build_net(self, input_shape: Sequence[int], output_size: int) -> None:
+        self.net = build_net(cast(Choice, self.net_choice), input_shape, output_size, self.known_arguments())
 
     def use_recipe(self, recipe: Recipe) -> None:
         """Replace the recipe, in the hyperparameters too; the net is initialised anew where it asks for that."""
@@ -95,7 +102,7 @@ class RecipeModule(L.LightningModule):
         if self.net is None:
             input_shape, output_size = sizes_of(self)
             self.hparams.update(input_shape=list(input_shape), output_size=output_size)
-            self.net = build_net(cast(Choice, self.net_choice), input_shape, output_size)
+            self._build_net(input_shape, output_size)
         applying.prepare(self)
 
     def configure_optimizers(self) -> Any:

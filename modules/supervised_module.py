@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
+from trainoff.errors import UserError
 from trainoff.modules.loss_sum import LossSum
 from trainoff.modules.recipe_module import RecipeModule
 
@@ -24,10 +25,14 @@ class SupervisedModule(RecipeModule):
     def build_parts(self) -> None:
         """The loss, and the metrics of both evaluations."""
         self.loss_function = self.make_loss()
-        self.validation_metrics = MetricCollection(self.make_metrics(), prefix="val/")
-        self.test_metrics = self.validation_metrics.clone(prefix="test/")
+        self.build_metrics()
         self.validation_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.train_loss = LossSum()
+
+    def build_metrics(self) -> None:
+        """The metrics of both evaluations."""
+        self.validation_metrics = MetricCollection(self.make_metrics(), prefix="val/")
+        self.test_metrics = self.validation_metrics.clone(prefix="test/")
 
     @abstractmethod
     def make_loss(self) -> nn.Module:
@@ -50,6 +55,20 @@ class SupervisedModule(RecipeModule):
     def loss_terms(self, targets: Tensor) -> Tensor | int:
         """The number of terms whose mean the loss is: samples, if nothing else is said."""
         return len(targets)
+
+    def update_metrics(
+        self, metrics: MetricCollection, batch: Any, outputs: Tensor, targets: Tensor, loss: Tensor
+    ) -> None:
+        """Add a batch to the metrics.
+
+        Args:
+            metrics: Those of :meth:`make_metrics`, of validation or of test.
+            batch: As it came.
+            outputs: What :meth:`compare` made of it.
+            targets: Likewise.
+            loss: The batch's mean loss.
+        """
+        metrics.update(outputs, targets)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of one batch; its sum stays on the device and is read once an epoch."""
@@ -90,5 +109,29 @@ class SupervisedModule(RecipeModule):
 
     def _evaluate(self, batch: Any, mean_loss: MeanMetric, metrics: MetricCollection) -> None:
         outputs, targets = self.compare(batch)
-        mean_loss.update(self.loss_function(outputs, targets), self.loss_terms(targets))
-        metrics.update(outputs, targets)
+        loss = self.loss_function(outputs, targets)
+        mean_loss.update(loss, self.loss_terms(targets))
+        self.update_metrics(metrics, batch, outputs, targets, loss)
+
+
+def refuse_token_targets(batch: Any, needs: str) -> None:
+    """Refuse sequences of token numbers with a target for each token; looks at shapes and types alone.
+
+    Args:
+        batch: Inputs and targets.
+        needs: What the module needs, for the message.
+
+    Raises:
+        UserError: Naming the modules that learn from them.
+    """
+    parts = batch[:2] if isinstance(batch, (tuple, list)) else ()
+    if len(parts) == 2 and all(isinstance(part, Tensor) and _is_tokens(part) for part in parts):
+        shapes = " and ".join(str(tuple(part.shape)) for part in parts)
+        raise UserError(
+            f"{needs}; here are token numbers {shapes}, which language_model, masked_language_model or seq2seq learns",
+            "module",
+        )
+
+
+def _is_tokens(values: Tensor) -> bool:
+    return values.ndim == 2 and not values.is_floating_point() and values.shape[1] > 1

@@ -8,14 +8,13 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
 
 from trainoff.benchmarks.meters.time import TimeMeter
 from trainoff.benchmarks.record import Curves, Scores
 from trainoff.benchmarks.trial import Task
 from trainoff.errors import UserError, closest
-from trainoff.modules.loss_sum import LossSum
+from trainoff.modules.loss_sum import LossSum, terms_of
 from trainoff.modules.pruning.base import pruning_of
 
 _PREFIXES = {"val": ("val", "valid", "validation"), "test": ("test",)}
@@ -91,7 +90,7 @@ class CurveMeter(L.Callback):
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         if loss is not None:
             # Lightning hands over the loss divided by the number of accumulated batches.
-            self._losses.add(loss.detach() * trainer.accumulate_grad_batches, extract_batch_size(batch))
+            self._losses.add(loss.detach() * trainer.accumulate_grad_batches, terms_of(pl_module, batch))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Read validation; keep the state where it is the best so far.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from trainoff.modules.regularizers.training_step import (
     replace_batch,
     stand_before,
 )
+from trainoff.modules.token_module import TokenModule
 from trainoff.seeds import derive_seed
 
 
@@ -51,7 +53,14 @@ class BatchAugmentation(Regularizer):
         """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put itself before ``training_step``."""
+        """Put itself before ``training_step``.
+
+        Raises:
+            UserError: For a module that reads token numbers, between which there is nothing.
+        """
+        if isinstance(pl_module, TokenModule):
+            what = getattr(self, "name", re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower())
+            raise UserError(f"changes numbers; what a {type(pl_module).__name__} reads are token numbers", what)
         stand_before(pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from trainoff.errors import UserError
-from trainoff.modules.regularizers.loss_hooks import ChangedLoss
+from trainoff.modules.regularizers.loss_hooks import ChangedLoss, mean_of_counted
 
 
 class ConfidencePenalty(ChangedLoss):
     """Subtracts β times the entropy of the predictions from the loss, in training (Pereyra et al. 2017, section 3.2).
 
     Acts at every ``nn.CrossEntropyLoss`` of the module, whose first input are the logits (batch, classes, ...); a
-    module without one is refused.
+    module without one is refused. Where a target is the loss's ``ignore_index`` the entropy does not count.
 
     Args:
         coefficient: β, from 0.
@@ -35,5 +35,5 @@ class ConfidencePenalty(ChangedLoss):
     def changed(self, loss: nn.Module, inputs: tuple[Tensor, ...], value: Tensor) -> Tensor:
         """J − βH."""
         log_probabilities = torch.log_softmax(inputs[0], dim=1)
-        entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1).mean()
-        return value - self.coefficient * entropy
+        entropies = -(log_probabilities.exp() * log_probabilities).sum(dim=1)
+        return value - self.coefficient * mean_of_counted(entropies, loss, inputs[1])

@@ -101,6 +101,8 @@ class Curriculum(ChangedLoss):
         if self._share >= 1:
             return value
         each = losses_of_samples(loss, inputs)
+        if isinstance(loss, nn.CrossEntropyLoss) and inputs[1].shape == each.shape:
+            each = each[inputs[1] != loss.ignore_index]
         easiest = each.topk(math.ceil(self._share * len(each)), largest=False).values
         return value + (easiest.mean() - each.mean())
 

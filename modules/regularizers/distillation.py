@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from trainoff.errors import UserError
 from trainoff.modules.registry import MODULES
-from trainoff.modules.regularizers.loss_hooks import ChangedLoss
+from trainoff.modules.regularizers.loss_hooks import ChangedLoss, mean_of_counted
 from trainoff.modules.regularizers.training_step import parts_of, present_batch
 from trainoff.registry import normalise
 
@@ -23,8 +23,10 @@ class Distillation(ChangedLoss):
 
     (Hinton, Vinyals & Dean 2015, section 2; T² keeps the size of the gradient whatever T is.) Acts at every
     ``nn.CrossEntropyLoss`` of the module, on logits (batch, classes, ...); a module without one, a regression for
-    instance, is refused. The teacher sees the batch as augmentations have made it, once a batch, in evaluation mode;
-    it is part neither of the student's checkpoint nor of its optimizer.
+    instance, is refused. Where a target is the loss's ``ignore_index`` nothing is added. The teacher sees what the
+    module's own ``forward`` was called with, or the batch's inputs where it was not: once a batch, as augmentations or
+    hidden tokens have made them, in evaluation mode; it is part neither of the student's checkpoint nor of its
+    optimizer.
 
     Args:
         teacher: Path of a Lightning checkpoint.
@@ -50,7 +52,7 @@ class Distillation(ChangedLoss):
         self.alpha = alpha
         self.temperature = temperature
         self._teacher: nn.Module | None = None
-        self._inputs: Tensor | None = None
+        self._inputs: tuple[Tensor, ...] = ()
         self._logits: Tensor | None = None  # of the present batch; a closure may ask several times
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -60,34 +62,46 @@ class Distillation(ChangedLoss):
             UserError: Where there is no such loss, or no teacher at that path.
         """
         super().on_fit_start(trainer, pl_module)
+        self._hooks.append(pl_module.register_forward_pre_hook(self._sees))
         like = next(parameter for parameter in pl_module.parameters() if parameter.is_floating_point())
         self._teacher = load_teacher(self.teacher, self.module).to(like.device, like.dtype)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the inputs."""
+        """Remember the inputs; the module's call of itself says it better, and comes later."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        self._inputs, self._logits = parts_of(present_batch(pl_module, batch), self.name)[0], None
+        self._inputs, self._logits = (parts_of(present_batch(pl_module, batch), self.name)[0],), None
+
+    def _sees(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if self._is_training and all(
+            isinstance(value, Tensor) for value in inputs
+        ):  # not the step of a wrapped module
+            self._inputs = inputs
 
     def changed(self, loss: nn.Module, inputs: tuple[Tensor, ...], value: Tensor) -> Tensor:
         """(1 − α)·J + α·T²·KL."""
-        return (1 - self.alpha) * value + self.alpha * distillation_loss(inputs[0], self._soft(), self.temperature)
+        logits, teachers = inputs[0], self._soft()
+        if logits.ndim == 2 and teachers.ndim == 3:  # of tokens, which the student has in a row
+            teachers = teachers.flatten(0, 1)
+        divergences = softened_divergences(logits, teachers, self.temperature)
+        return (1 - self.alpha) * value + self.alpha * mean_of_counted(divergences, loss, inputs[1])
 
     @torch.no_grad()
     def _soft(self) -> Tensor:
         if self._logits is None:
             assert self._teacher is not None
-            self._logits = self._teacher(self._inputs)
+            self._logits = self._teacher(*self._inputs)
         return self._logits
 
     def _let_go(self) -> None:
         super()._let_go()
-        self._teacher = self._inputs = self._logits = None
+        self._teacher = self._logits = None
+        self._inputs = ()
 
 
-def distillation_loss(logits: Tensor, teachers: Tensor, temperature: float) -> Tensor:
-    """T²·KL(q ‖ p), the mean over samples (and positions).
+def softened_divergences(logits: Tensor, teachers: Tensor, temperature: float) -> Tensor:
+    """T²·KL(q ‖ p) of each sample (and position): (batch, ...).
 
     Args:
         logits: The student's, (batch, classes, ...).
@@ -104,7 +118,7 @@ def distillation_loss(logits: Tensor, teachers: Tensor, temperature: float) -> T
     student = F.log_softmax(logits / temperature, dim=1)
     teacher = F.log_softmax(teachers / temperature, dim=1)
     divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1)
-    return temperature**2 * divergence.mean()
+    return temperature**2 * divergence
 
 
 def load_teacher(path: str, module: str) -> L.LightningModule:

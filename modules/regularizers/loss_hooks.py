@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import lightning as L
 from torch import Tensor, nn
@@ -87,3 +87,11 @@ class ChangedLoss(Regularizer):
             return value
         inputs = (*given, *(named[key] for key in ("input", "target") if key in named))
         return self.changed(loss, inputs, value)
+
+
+def mean_of_counted(values: Tensor, loss: nn.Module, targets: Tensor) -> Tensor:
+    """The mean of (batch, ...) over the places whose target the cross-entropy does not ignore."""
+    if targets.shape != values.shape:  # shares of classes, of which none is ignored
+        return values.mean()
+    counts = (targets != cast(int, loss.ignore_index)).to(values.dtype)
+    return (values * counts).sum() / counts.sum()
