@@ -39,6 +39,7 @@ MODES: dict[str, Literal["max", "min"]] = {
     "mae": "min",
     "perplexity": "min",
     "error": "min",
+    "frechet_distance": "min",
 }
 
 _MOST_SEEDS = 100_000

@@ -11,6 +11,7 @@ from trainoff.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from trainoff.modules.classifier import Classifier
+    from trainoff.modules.gan import GAN
     from trainoff.modules.initialisation import INITIALISATIONS
     from trainoff.modules.nets import NETS
     from trainoff.modules.optimizers import OPTIMIZERS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "classifier",
+    "GAN": "gan",
     "INITIALISATIONS": "initialisation",
     "MODULES": "registry",
     "NETS": "nets",
@@ -43,6 +45,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "GAN",
     "INITIALISATIONS",
     "MODULES",
     "NETS",

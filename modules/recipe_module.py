@@ -55,8 +55,6 @@ class RecipeModule(L.LightningModule):
         self.net = net if isinstance(net, nn.Module) else None
         if self.net_choice is not None:
             check_net(self.net_choice)
-        self.build_parts()
-        applying.take_recipe(given, self)
         self.save_hyperparameters(
             {
                 "net": self.net_choice,
@@ -66,19 +64,30 @@ class RecipeModule(L.LightningModule):
                 **options,
             }
         )
+        self.build_parts()
+        self.take_recipe(given)
         if self.net is None and input_shape is not None and output_size is not None:
             self.net = build_net(cast(Choice, self.net_choice), input_shape, output_size)
         if self.net is not None:
-            applying.prepare(self)
+            self.prepare()
 
     def build_parts(self) -> None:
         """Build what the module has beside its net: losses, metrics. Called before the recipe takes hold."""
 
+    def take_recipe(self, recipe: Recipe) -> None:
+        """Attach the recipe and its callbacks."""
+        applying.take_recipe(recipe, self)
+
+    def prepare(self) -> None:
+        """Initialise the net and freeze what the recipe says; once a recipe."""
+        applying.prepare(self)
+
     def use_recipe(self, recipe: Recipe) -> None:
         """Replace the recipe, in the hyperparameters too; the net is initialised anew where it asks for that."""
+        self.take_recipe(recipe)
         self.hparams["recipe"] = recipe.to_dict()
         if self.net is not None:
-            applying.prepare(self)
+            self.prepare()
 
     def configure_model(self) -> None:
         """Build a net given by name; what the DataModule says of sizes and the like is kept in the hyperparameters.
@@ -95,7 +104,7 @@ class RecipeModule(L.LightningModule):
             input_shape, output_size = sizes_of(self)
             self.hparams.update(input_shape=list(input_shape), output_size=output_size)
             self.net = build_net(cast(Choice, self.net_choice), input_shape, output_size)
-        applying.prepare(self)
+        self.prepare()
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
