@@ -19,6 +19,7 @@ from trainoff.benchmarks.data_digest import fixed_randomness
 from trainoff.benchmarks.engines.trainer import begin
 from trainoff.benchmarks.trial import Trial
 from trainoff.errors import UserError
+from trainoff.modules.gan import GAN, LOGGED_NAMES
 from trainoff.modules.logged_names import find_name
 from trainoff.modules.supervised_module import SupervisedModule
 
@@ -49,6 +50,8 @@ def _check_monitors(trainer: L.Trainer, names: Mapping[str, object]) -> None:
 
 def known_names(module: L.LightningModule) -> dict[str, None] | None:
     """The names that a module will log in an epoch, where they are known beforehand: those of trainoff's own hooks."""
+    if type(module) is GAN:
+        return dict.fromkeys(LOGGED_NAMES)
     hooks = ("training_step", "validation_step", "on_train_epoch_end", "on_validation_epoch_end")
     kind = type(module)
     if not isinstance(module, SupervisedModule) or any(

@@ -25,6 +25,8 @@ from trainoff.modules.sample_grids import log_grid
 from trainoff.seeds import derive_seed
 
 _GRID_IMAGES = 64
+# While it trains and validates.
+LOGGED_NAMES = ("train/loss", "train/discriminator_loss", "val/loss", "val/frechet_distance")
 
 
 class GANNet(Protocol):
@@ -176,10 +178,7 @@ class GAN(RecipeModule):
     def on_fit_start(self) -> None:
         """Find the range of the pixels where nobody has said it."""
         if self.hparams["pixel_range"] is None:
-            with torch.random.fork_rng():
-                batches = [self.trainer.strategy.batch_to_device(b) for b in training_batches(self.trainer, self)]
-            least = min(float(batch[0].min()) for batch in batches)
-            self.hparams["pixel_range"] = [least, max(float(batch[0].max()) for batch in batches)]
+            self.hparams["pixel_range"] = self._measured_range()
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """One step of the discriminator, then one of the generator; the loss that is returned is the latter's."""
@@ -261,6 +260,14 @@ class GAN(RecipeModule):
         if found is None:
             raise UserError("is known when a Trainer starts to fit; give it to have it now", "pixel_range")
         return float(found[0]), float(found[1])
+
+    def _measured_range(self) -> list[float]:
+        """Of the training split, over all processes."""
+        with torch.random.fork_rng():  # a loader may draw its order
+            batches = (self.trainer.strategy.batch_to_device(b) for b in training_batches(self.trainer, self))
+            ends = torch.stack([torch.stack(torch.aminmax(batch[0])) for batch in batches])
+        ends = cast(Tensor, self.all_gather(ends)).reshape(-1, 2)
+        return [float(ends[:, 0].min()), float(ends[:, 1].max())]
 
     def _gan_net(self) -> GANNet:
         net = self.net

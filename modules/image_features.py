@@ -15,7 +15,7 @@ from trainoff.modules.regularizers.training_data import training_batches
 from trainoff.seeds import derive_seed
 
 FEATURES = 32
-_STEPS, _BATCH, _RATE = 400, 64, 3e-3
+_STEPS, _BATCH, _RATE = 250, 64, 3e-3
 _MOST_IMAGES = 10_000  # seconds on one core, also for images of 32 x 32
 
 
@@ -61,7 +61,7 @@ class ImageFeatures(nn.Module):
 
 
 def train_features(features: ImageFeatures, images: Tensor, labels: Tensor) -> None:
-    """Train the classifier: 400 steps of Adam on batches of 64, on the CPU, from a seed of its own.
+    """Train the classifier: 250 steps of Adam on batches of 64, on the CPU, from a seed of its own.
 
     The result depends on the set of samples alone, not on their order, nor on any other seed.
 
