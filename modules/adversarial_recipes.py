@@ -76,7 +76,9 @@ class Recipes(NamedTuple):
             if recipe.pruning is not None:
                 raise UserError("a GAN's nets cannot be pruned; leave it out", f"{where}pruning")
             if recipe.microbatches > 1:
-                raise UserError("a GAN optimizes by hand and takes whole batches; leave it out", f"{where}microbatches")
+                raise UserError(
+                    "a GAN optimizes by hand and takes whole batches; leave it out", f"{where}microbatches"
+                )
             entry = optimizer_entry(chosen_optimizer(recipe))
             if entry.needs - _NEEDS_THAT_ARE_MET:
                 raise UserError(

@@ -61,9 +61,7 @@ def apply_recipe(recipe: Recipe, module: L.LightningModule) -> None:
         module.configure_model = functools.partial(configure_model, module)  # type: ignore[method-assign]
 
 
-def take_recipe(
-    recipe: Recipe, module: L.LightningModule, callbacks: Sequence[RecipeCallback] | None = None
-) -> None:
+def take_recipe(recipe: Recipe, module: L.LightningModule, callbacks: Sequence[RecipeCallback] | None = None) -> None:
     """Attach the recipe and its callbacks, built once: callbacks built anew at each fit or test lose their state.
 
     Args:

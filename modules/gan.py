@@ -45,13 +45,13 @@ class GAN(RecipeModule):
     """A generator of images and a discriminator, trained in turn (Goodfellow et al. 2014, algorithm 1 with k = 1).
 
     Each batch, of any size from 1 (2 with batch norm), makes one step of the discriminator and then one of the
-    generator, each on latent vectors of its own and each by its own recipe; a batch counts as one step. Real images are
-    mapped from ``pixel_range`` to [−1, 1], where the generator's tanh is.
+    generator, each on latent vectors of its own and each by its own recipe; a batch counts as one step. Real images
+    are mapped from ``pixel_range`` to [−1, 1], where the generator's tanh is.
 
     A recipe that stands for both nets acts on each where it can: the averages ``ema`` and ``swa`` are the generator's,
     as is ``early_stopping``; ``r1`` (on real images: Mescheder et al. 2018, eq. 9) and ``dropout`` are the
-    discriminator's. Patterns of ``parameters`` are names within the net. What needs targets, several evaluations of one
-    loss, or micro-batches is refused. Batch, precision and strategy come from ``recipe``.
+    discriminator's. Patterns of ``parameters`` are names within the net. What needs targets, several evaluations of
+    one loss, or micro-batches is refused. Batch, precision and strategy come from ``recipe``.
 
     Logs ``train/loss`` (the generator's) and ``train/discriminator_loss``, means over the epoch;
     under ``val/`` and ``test/`` ``loss``, the discriminator's on held-out images and as many generated ones, and

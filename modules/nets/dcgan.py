@@ -70,7 +70,9 @@ class DCGAN(nn.Module):
         widths = [width * 2**level for level in range(halvings)]  # from the image inwards
         self.latent = latent
         self.generator = _generator(latent, smallest, [channels, *widths], kernel_size, activation, norm)
-        self.discriminator = _discriminator(smallest, [channels, *widths], output_size, kernel_size, leak, norm, dropout)
+        self.discriminator = _discriminator(
+            smallest, [channels, *widths], output_size, kernel_size, leak, norm, dropout
+        )
         self.apply(_initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

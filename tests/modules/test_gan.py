@@ -184,7 +184,7 @@ EACH_NET = [
 
 @pytest.mark.parametrize("regularizer", EACH_NET, ids=lambda r: r if isinstance(r, str) else r["name"])
 def test_a_regularizer_acts_on_its_own_net_only(regularizer: Any) -> None:
-    """The discriminator's alone: at the first step, its net ends elsewhere and the generator's gradient is untouched."""
+    """In the discriminator's recipe: that net ends elsewhere, and the generator, at a rate of zero, where it began."""
     ends = {}
     for kind in ("none", "discriminator"):
         own = Recipe(SGD, regularizers=[regularizer] if kind == "discriminator" else [])
@@ -323,7 +323,7 @@ def test_other_mistakes_are_told_in_one_line() -> None:
         make(loss="hing")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="Linear is no GAN: it needs generator"):
         GAN(nn.Linear(2, 2))
-    with pytest.raises(UserError, match="mlp|MLP"):
+    with pytest.raises(UserError, match="MLP is no GAN"):
         make(net="mlp")
     with pytest.raises(UserError, match="takes images"):
         fit(GAN(TINY), data=Diabetes())
@@ -340,13 +340,11 @@ def test_a_third_party_s_regularizer_acts_where_it_changes_gradients_only() -> N
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
 def test_other_precisions_train_and_evaluate(precision: str) -> None:
-    recipe = Recipe(ADAM, regularizers=["ema", "r1"], batch=64, precision=precision)
-    exact = fit(make(Recipe(ADAM, regularizers=["ema", "r1"], batch=64)), limit_val_batches=1.0).validate(
-        datamodule=Digits(), verbose=False
-    )
-    module = make(recipe)
-    found = fit(module, limit_val_batches=1.0, **recipe.trainer_arguments()).validate(
-        datamodule=Digits(), verbose=False
-    )
+    found = []
+    for named in ("32-true", precision):
+        recipe = Recipe(ADAM, regularizers=["ema", "r1"], batch=64, precision=named)
+        module = make(recipe)
+        trainer = fit(module, **{"limit_val_batches": 1.0, **recipe.trainer_arguments()})
+        found += trainer.validate(module, datamodule=Digits(), verbose=False)
     for name in ("val/loss", "val/frechet_distance"):
-        assert found[0][name] == pytest.approx(exact[0][name], rel=0.1)
+        assert found[1][name] == pytest.approx(found[0][name], rel=0.05)
