@@ -95,7 +95,7 @@ def prepare(module: L.LightningModule) -> None:
 
 
 def initialise_and_freeze(module: nn.Module, recipe: Recipe) -> list[str]:
-    """What a recipe does to a module, or to a part of one, before it is trained; returns the names of what is frozen."""
+    """What a recipe does to a module, or a part of one, before it is trained; returns the names of what is frozen."""
     initialise(module, cast("Choice", recipe.initialisation))
     return freeze(module, recipe.parameters)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric
 
 
 def frechet_distance(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance2: Tensor) -> Tensor:
-    """‖μ₁ − μ₂‖² + Tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½), the squared Wasserstein-2 distance of two Gaussians (Dowson & Landau 1982).
+    """‖μ₁ − μ₂‖² + Tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½): the square of two Gaussians' distance (Dowson & Landau 1982).
 
     Tr (Σ₁Σ₂)^½ is the sum of the square roots of the eigenvalues of Σ₁^½ Σ₂ Σ₁^½, which is symmetric.
 
@@ -21,8 +25,8 @@ def frechet_distance(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covarian
     values, vectors = torch.linalg.eigh(covariance1)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ covariance2 @ root).clamp(min=0).sqrt().sum()
-    between = torch.square(mean1 - mean2).sum()
-    return (between + covariance1.trace() + covariance2.trace() - 2 * cross).clamp(min=0)
+    squared: Tensor = torch.square(mean1 - mean2).sum() + covariance1.trace() + covariance2.trace() - 2 * cross
+    return squared.clamp(min=0)
 
 
 class FrechetDistance(Metric):
@@ -69,8 +73,13 @@ class FrechetDistance(Metric):
         fake = _moments(self.fake_sum, self.fake_products, self.fake_count)
         return frechet_distance(*real, *fake)
 
-    def set_dtype(self, dst_type: str | torch.dtype) -> FrechetDistance:
-        """Stay in float64, whatever the module's precision."""
+    def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Module:
+        """Follow the module to its device, but stay in float64 whatever its precision."""
+        super()._apply(fn, *args, **kwargs)
+        for name, default in self._defaults.items():
+            if not name.endswith("count"):
+                setattr(self, name, getattr(self, name).double())
+                self._defaults[name] = cast(Tensor, default).double()
         return self
 
 

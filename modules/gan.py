@@ -17,10 +17,10 @@ from trainoff.modules.frechet_distance import FrechetDistance
 from trainoff.modules.gan_losses import GAN_LOSSES, GANLossName
 from trainoff.modules.image_features import FEATURES, ImageFeatures, labelled_images, train_features
 from trainoff.modules.loss_sum import LossSum
+from trainoff.modules.pixel_range import measured_pixel_range
 from trainoff.modules.recipe import Recipe
 from trainoff.modules.recipe_module import RecipeModule
 from trainoff.modules.regularizers.gradient_penalty import input_gradient_penalty
-from trainoff.modules.regularizers.training_data import training_batches
 from trainoff.modules.sample_grids import log_grid
 from trainoff.seeds import derive_seed
 
@@ -141,7 +141,7 @@ class GAN(RecipeModule):
     def prepare(self) -> None:
         """Initialise and freeze each net as its recipe says; once a recipe."""
         net = self._gan_net()
-        if self.recipe_is_prepared:
+        if vars(self)["recipe_is_prepared"]:
             return
         frozen: list[str] = []
         for player, recipe in zip(PLAYERS, self.recipes, strict=True):
@@ -178,7 +178,7 @@ class GAN(RecipeModule):
     def on_fit_start(self) -> None:
         """Find the range of the pixels where nobody has said it."""
         if self.hparams["pixel_range"] is None:
-            self.hparams["pixel_range"] = self._measured_range()
+            self.hparams["pixel_range"] = measured_pixel_range(self.trainer, self)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """One step of the discriminator, then one of the generator; the loss that is returned is the latter's."""
@@ -239,7 +239,9 @@ class GAN(RecipeModule):
     def _draw(self, count: int, seed: int, *purpose: str | int) -> Tensor:
         # On the CPU, so that they are the same on every device.
         generator = torch.Generator().manual_seed(derive_seed(seed, "latents", *purpose, self.global_rank))
-        return torch.randn(count, self._gan_net().latent, generator=generator).to(self.device, self.dtype)
+        return torch.randn(count, self._gan_net().latent, generator=generator).to(
+            self.device, cast(torch.dtype, self.dtype)
+        )
 
     def inputs_of(self, part: str, batches: Iterable[Any]) -> Iterator[Tensor]:
         """What a part of the net takes, as much as there is data: latent vectors for the generator."""
@@ -260,14 +262,6 @@ class GAN(RecipeModule):
         if found is None:
             raise UserError("is known when a Trainer starts to fit; give it to have it now", "pixel_range")
         return float(found[0]), float(found[1])
-
-    def _measured_range(self) -> list[float]:
-        """Of the training split, over all processes."""
-        with torch.random.fork_rng():  # a loader may draw its order
-            batches = (self.trainer.strategy.batch_to_device(b) for b in training_batches(self.trainer, self))
-            ends = torch.stack([torch.stack(torch.aminmax(batch[0])) for batch in batches])
-        ends = cast(Tensor, self.all_gather(ends)).reshape(-1, 2)
-        return [float(ends[:, 0].min()), float(ends[:, 1].max())]
 
     def _gan_net(self) -> GANNet:
         net = self.net

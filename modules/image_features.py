@@ -95,8 +95,8 @@ def _in_canonical_order(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
 def labelled_images(trainer: L.Trainer, module: L.LightningModule) -> tuple[Tensor, Tensor]:
     """Images and labels of the training split, 10,000 at most, on the CPU, as the module's steps get them.
 
-    From the DataModule's ``train_eval_dataloader`` (without augmentation, in a fixed order) where it has one, else from
-    its training loader.
+    From the DataModule's ``train_eval_dataloader`` (without augmentation, in a fixed order) where it has one, else
+    from its training loader.
 
     Raises:
         UserError: Where there is no training data, or a batch is not images and class numbers.

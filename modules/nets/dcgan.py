@@ -103,10 +103,10 @@ def _generator(
         activation_named(activation),
     ]
     # The padding makes the side twice as long for both kernels.
-    sizes = {"stride": 2, "padding": (kernel_size - 1) // 2, "output_padding": kernel_size % 2}
+    padding, output_padding = (kernel_size - 1) // 2, kernel_size % 2
     for level in range(len(widths) - 1, 0, -1):
         before, after = widths[level], widths[level - 1]
-        layers.append(nn.ConvTranspose2d(before, after, kernel_size, bias=bias, **sizes))
+        layers.append(nn.ConvTranspose2d(before, after, kernel_size, 2, padding, output_padding, bias=bias))
         layers += [nn.Tanh()] if level == 1 else [norm_layer(norm, after, dimensions=2), activation_named(activation)]
     return nn.Sequential(*layers)
 

@@ -62,6 +62,11 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
             self._updates = self._renewed_at = 0
             WeightAveraging.setup(self, trainer, pl_module, stage)
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the copy where the strategy has put the module, in its precision."""
+        if self._average_model is not None:
+            self._average_model.to(pl_module.device, cast(torch.dtype, pl_module.dtype))
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -338,7 +338,7 @@ def test_a_third_party_s_regularizer_acts_where_it_changes_gradients_only() -> N
     torch.testing.assert_close(parameters_of(module), parameters_of(plain))
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", "bf16-true"])
 def test_other_precisions_train_and_evaluate(precision: str) -> None:
     found = []
     for named in ("32-true", precision):
@@ -347,4 +347,4 @@ def test_other_precisions_train_and_evaluate(precision: str) -> None:
         trainer = fit(module, **{"limit_val_batches": 1.0, **recipe.trainer_arguments()})
         found += trainer.validate(module, datamodule=Digits(), verbose=False)
     for name in ("val/loss", "val/frechet_distance"):
-        assert found[1][name] == pytest.approx(found[0][name], rel=0.05)
+        assert found[1][name] == pytest.approx(found[0][name], rel=0.1)

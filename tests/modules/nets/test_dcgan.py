@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def count(net: nn.Module) -> int:
 def closed_form(channels: int, smallest: int, latent: int, width: int, depth: int, kernel: int) -> tuple[int, int]:
     """Weights of the generator and of the discriminator, where batch norm takes the biases' place."""
     widths = [width * 2**level for level in range(depth)]
-    between = sum(kernel**2 * a * b for a, b in zip(widths, widths[1:], strict=False)) + kernel**2 * channels * width
+    between = sum(kernel**2 * a * b for a, b in itertools.pairwise(widths)) + kernel**2 * channels * width
     ends = smallest**2 * widths[-1]
     return latent * ends + between + 2 * sum(widths), between + ends + 2 * sum(widths[1:])
 
