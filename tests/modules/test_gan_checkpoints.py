@@ -140,3 +140,22 @@ def test_tensorboard_gets_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     make_trainer(max_epochs=1, logger=logger).fit(make(), datamodule=Digits())
     ((name, grid, step),) = seen
     assert (name, grid.shape, step) == ("samples", (1, 73, 73), 9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_two_processes_end_at_the_same_parameters_and_at_one_distance(precision: str, tmp_path: Path) -> None:
+    """Without batch norm, which each process takes over its own part, they end where one process does."""
+    ends, latents = [], {}
+    net = {**TINY, "norm": "group"}
+    for devices in (1, 2):
+        L.seed_everything(4, verbose=False)
+        name = "ddp_find_unused_parameters_true"
+        strategy = {"name": "ddp_spawn", "devices": 2, "find_unused_parameters": True} if devices == 2 else None
+        recipe = Recipe({"name": "sgd", "lr": 0.05}, regularizers=["r1", "ema", "l2"], batch=64, strategy=strategy)
+        recipe = Recipe.of({**recipe.to_dict(), "precision": precision})
+        module = GAN(net, recipe)
+        trainer = make_trainer(max_epochs=1, **{"devices": 1, **recipe.trainer_arguments()})
+        trainer.fit(module, datamodule=Digits())
+        ends.append((parameters_of(module), dict(trainer.callback_metrics)))
+    assert ends[0][1].keys() == ends[1][1].keys()
