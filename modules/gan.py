@@ -233,15 +233,19 @@ class GAN(RecipeModule):
     # Images
 
     def latents(self, count: int, *purpose: str | int) -> Tensor:
-        """Standard normal latent vectors (count, latent), a function of the global seed, the purpose and the rank."""
+        """Standard normal latent vectors (count, latent), a function of the global seed and the purpose.
+
+        Over several processes each gets its part of those that one process would have.
+        """
         return self._draw(count, torch.initial_seed(), *purpose)
 
     def _draw(self, count: int, seed: int, *purpose: str | int) -> Tensor:
         # On the CPU, so that they are the same on every device.
-        generator = torch.Generator().manual_seed(derive_seed(seed, "latents", *purpose, self.global_rank))
-        return torch.randn(count, self._gan_net().latent, generator=generator).to(
-            self.device, cast(torch.dtype, self.dtype)
-        )
+        generator = torch.Generator().manual_seed(derive_seed(seed, "latents", *purpose))
+        processes = 1 if self._trainer is None else self.trainer.world_size
+        latents = torch.randn(count * processes, self._gan_net().latent, generator=generator)
+        own = latents[self.global_rank * count :][:count]
+        return own.to(self.device, cast(torch.dtype, self.dtype))
 
     def inputs_of(self, part: str, batches: Iterable[Any]) -> Iterator[Tensor]:
         """What a part of the net takes, as much as there is data: latent vectors for the generator."""
