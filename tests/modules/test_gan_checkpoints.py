@@ -152,7 +152,7 @@ def test_two_processes_are_one() -> None:
         strategy = spawned if devices == 2 else None
         optimizer = {"name": "sgd", "lr": 0.05}
         recipe = Recipe(optimizer, "cosine", ["r1", "ema", "l2"], batch=64, strategy=strategy)
-        module = GAN({**TINY, "norm": "group"}, recipe)
+        module = GAN({**TINY, "norm": "group"}, recipe, input_shape=(1, 8, 8), num_classes=10)
         options = {"max_epochs": 1, "val_check_interval": 16, "max_steps": 16}  # the last batch has an odd number
         trainer = make_trainer(**options, **{"devices": 1, **recipe.trainer_arguments()})
         trainer.fit(module, datamodule=Digits())
