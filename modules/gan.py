@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from trainoff.modules import applying
 from trainoff.modules.adversarial_recipes import PLAYERS, Player, Recipes, Schedules, penalty_of
 from trainoff.modules.frechet_distance import FrechetDistance
 from trainoff.modules.gan_losses import GAN_LOSSES, GANLossName
+from trainoff.modules.gan_net import GANNet, as_gan_net
 from trainoff.modules.image_features import FEATURES, ImageFeatures, labelled_images, train_features
 from trainoff.modules.loss_sum import LossSum
 from trainoff.modules.pixel_range import measured_pixel_range
@@ -27,18 +28,6 @@ from trainoff.seeds import derive_seed
 _GRID_IMAGES = 64
 # While it trains and validates.
 LOGGED_NAMES = ("train/loss", "train/discriminator_loss", "val/loss", "val/frechet_distance")
-
-
-class GANNet(Protocol):
-    """What a net offers to be trained as a GAN; ``dcgan`` is one.
-
-    ``generator`` makes images in [−1, 1] (batch, *input_shape) from latent vectors (batch, ``latent``);
-    ``discriminator`` gives each image a logit (batch, 1), high for a real one.
-    """
-
-    latent: int
-    generator: nn.Module
-    discriminator: nn.Module
 
 
 class GAN(RecipeModule):
@@ -62,7 +51,8 @@ class GAN(RecipeModule):
     time; a grid of 64 is logged after each validation, where there is a logger.
 
     Args:
-        net: A name (``dcgan``), a mapping, a class path, or any ``nn.Module`` that is a :class:`GANNet`.
+        net: A name (``dcgan``), a mapping, a class path, or any ``nn.Module`` that is a
+            :class:`trainoff.modules.gan_net.GANNet`.
         recipe: Of the generator, and of the discriminator where nothing else is said.
         discriminator_recipe: Of the discriminator.
         loss: ``logistic`` (non-saturating), ``hinge``, ``wasserstein`` or ``least_squares``.
@@ -177,6 +167,9 @@ class GAN(RecipeModule):
 
     def on_fit_start(self) -> None:
         """Find the range of the pixels where nobody has said it."""
+        self._find_pixel_range()
+
+    def _find_pixel_range(self) -> None:
         if self.hparams["pixel_range"] is None:
             self.hparams["pixel_range"] = measured_pixel_range(self.trainer, self)
 
@@ -257,6 +250,11 @@ class GAN(RecipeModule):
         low, high = self._pixel_range()
         return low + (self._gan_net().generator(latents) + 1) / 2 * (high - low)  # type: ignore[no-any-return]
 
+    def forward(self, *inputs: Any) -> Any:
+        """The discriminator's logits (batch, 1) of images in the data's range."""
+        (images,) = inputs
+        return self._gan_net().discriminator(self._to_unit(images))
+
     def _to_unit(self, images: Tensor) -> Tensor:
         low, high = self._pixel_range()
         return (images - low) * (2 / (high - low)) - 1
@@ -264,14 +262,11 @@ class GAN(RecipeModule):
     def _pixel_range(self) -> tuple[float, float]:
         found = self.hparams["pixel_range"]
         if found is None:
-            raise UserError("is known when a Trainer starts to fit; give it to have it now", "pixel_range")
+            raise UserError("is known when a Trainer starts; give it to have it now", "pixel_range")
         return float(found[0]), float(found[1])
 
     def _gan_net(self) -> GANNet:
-        net = self.net
-        if not all(hasattr(net, name) for name in (*PLAYERS, "latent")):
-            raise UserError(f"{type(net).__name__} is no GAN: it needs generator, discriminator and latent", "net")
-        return cast(GANNet, net)
+        return as_gan_net(self.net)
 
     # Evaluation
 
@@ -286,12 +281,13 @@ class GAN(RecipeModule):
         Raises:
             UserError: Where the data have no classes.
         """
+        self._find_pixel_range()
         if self.features is None:
             raise UserError("its metric needs images with class numbers; the DataModule has no num_classes", "gan")
         if bool(self.features.is_trained):
             return
-        trained = ImageFeatures(self.hparams["input_shape"], self.hparams["num_classes"])  # in float32, on the CPU
         with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
+            trained = ImageFeatures(self.hparams["input_shape"], self.hparams["num_classes"])  # float32, on the CPU
             train_features(trained, *labelled_images(self.trainer, self))
         self.features.load_state_dict(self.trainer.strategy.broadcast(trained.state_dict()))
 

@@ -348,3 +348,17 @@ def test_other_precisions_train_and_evaluate(precision: str) -> None:
         found += trainer.validate(module, datamodule=Digits(), verbose=False)
     for name in ("val/loss", "val/frechet_distance"):
         assert found[1][name] == pytest.approx(found[0][name], rel=0.1)
+
+
+def test_early_stopping_reads_the_distance() -> None:
+    stop = {"name": "early_stopping", "monitor": "val/frechet_distance", "mode": "max", "patience": 0}
+    module = make(Recipe(ADAM, regularizers=[stop, "swa"], batch="full"))
+    trainer = fit(module, steps=-1, max_epochs=9, limit_val_batches=1.0)
+    assert trainer.current_epoch < 9  # the distance falls, and that is worse here
+
+
+def test_an_untrained_gan_is_evaluated_too() -> None:
+    L.seed_everything(0, verbose=False)
+    (found,) = make_trainer().validate(GAN(TINY), datamodule=Digits(), verbose=False)
+    assert found["val/frechet_distance"] > 500
+    assert found["val/loss"] == pytest.approx(1.386, abs=0.05)  # 2 log 2

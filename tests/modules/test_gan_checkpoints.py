@@ -93,6 +93,8 @@ def test_images_come_in_the_data_s_range() -> None:
     assert images.shape == (50, 1, 8, 8)
     assert images.min() >= -2
     assert images.max() <= 5
+    logits = module(images)
+    torch.testing.assert_close(logits, module.net.discriminator(module._to_unit(images)))  # type: ignore[union-attr, operator]
     # tanh's −1 and 1 are the ends, and a real image comes back from the net's range.
     real = torch.tensor([-2.0, 1.5, 5.0])
     torch.testing.assert_close(module._to_unit(real), torch.tensor([-1.0, 0.0, 1.0]))
