@@ -43,6 +43,9 @@ def _check_monitors(trainer: L.Trainer, names: Mapping[str, object]) -> None:
     for config in trainer.lr_scheduler_configs:
         if config.reduce_on_plateau and config.monitor is not None:
             find_name(config.monitor, names, "schedule.monitor")
+    if isinstance(trainer.lightning_module, GAN):  # which steps its schedules itself
+        for monitor in trainer.lightning_module.schedules.monitors:
+            find_name(monitor, names, "schedule.monitor")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping):
             find_name(callback.monitor, names, "early_stopping.monitor")

@@ -146,6 +146,11 @@ class Schedules:
     def __init__(self, configs: Sequence[dict[str, Any]]) -> None:
         self._configs = configs
 
+    @property
+    def monitors(self) -> list[str]:
+        """The logged values that some of them read."""
+        return [config["monitor"] for config in self._configs if "monitor" in config]
+
     def step(self, interval: Literal["step", "epoch"]) -> None:
         """Step those that count steps, or epochs; not those that read a logged value."""
         for config in self._configs:

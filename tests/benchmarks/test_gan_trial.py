@@ -95,6 +95,11 @@ def test_a_diverged_gan_is_recorded_as_such() -> None:
     [
         ({"regularizers": ["mixup"]}, "frechet_distance", "Mixup needs a loss"),
         ({"optimizer": "lbfgs"}, "frechet_distance", "'lbfgs' needs more than a gradient"),
+        (
+            {"schedule": {"name": "plateau", "monitor": "val/accuracy"}},
+            "frechet_distance",
+            "no 'val/accuracy' is logged",
+        ),
         ({}, "accuracy", "GAN logs no validation metric 'accuracy'; it logs val/frechet_distance, val/loss"),
     ],
 )

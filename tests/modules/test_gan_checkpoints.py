@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from torch.utils.data import DataLoader
 from users_project import make_trainer, parameters_of
 
@@ -17,7 +18,7 @@ from trainoff.command_line import main
 from trainoff.datamodules import Digits
 from trainoff.errors import UserError
 from trainoff.modules import GAN, Recipe
-from trainoff.modules.sample_grids import image_grid
+from trainoff.modules.sample_grids import image_grid, log_grid
 
 TINY = {"name": "dcgan", "width": 4, "latent": 6}
 ADAM = {"name": "adam", "lr": 1e-3, "betas": [0.5, 0.999]}
@@ -142,6 +143,19 @@ def test_tensorboard_gets_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     make_trainer(max_epochs=1, logger=logger).fit(make(), datamodule=Digits())
     ((name, grid, step),) = seen
     assert (name, grid.shape, step) == ("samples", (1, 73, 73), 9)
+
+
+def test_wandb_gets_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    logger = WandbLogger(save_dir=tmp_path, offline=True)
+    seen: list[Any] = []
+    monkeypatch.setattr(logger, "log_image", lambda *arguments, **keywords: seen.append((arguments, keywords)))
+    trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True, global_step=7)
+    log_grid(trainer, "samples", torch.ones(4, 3, 8, 8))
+    log_grid(trainer, "samples", torch.ones(4, 2, 8, 8))  # no image
+    (((name, (pixels,)), keywords),) = seen
+    assert (name, pixels.shape, keywords) == ("samples", (19, 19, 3), {"step": 7})
+    assert pixels[1, 1].tolist() == [255, 255, 255]
 
 
 @pytest.mark.slow
