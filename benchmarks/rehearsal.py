@@ -19,6 +19,7 @@ from trainoff.benchmarks.data_digest import fixed_randomness
 from trainoff.benchmarks.engines.trainer import begin
 from trainoff.benchmarks.trial import Trial
 from trainoff.errors import UserError
+from trainoff.modules.gan import GAN, LOGGED_NAMES
 from trainoff.modules.logged_names import find_name
 from trainoff.modules.supervised_module import SupervisedModule
 
@@ -42,6 +43,9 @@ def _check_monitors(trainer: L.Trainer, names: Mapping[str, object]) -> None:
     for config in trainer.lr_scheduler_configs:
         if config.reduce_on_plateau and config.monitor is not None:
             find_name(config.monitor, names, "schedule.monitor")
+    if isinstance(trainer.lightning_module, GAN):  # which steps its schedules itself
+        for monitor in trainer.lightning_module.schedules.monitors:
+            find_name(monitor, names, "schedule.monitor")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping):
             find_name(callback.monitor, names, "early_stopping.monitor")
@@ -49,6 +53,8 @@ def _check_monitors(trainer: L.Trainer, names: Mapping[str, object]) -> None:
 
 def known_names(module: L.LightningModule) -> dict[str, None] | None:
     """The names that a module will log in an epoch, where they are known beforehand: those of trainoff's own hooks."""
+    if type(module) is GAN:
+        return dict.fromkeys(LOGGED_NAMES)
     hooks = ("training_step", "validation_step", "on_train_epoch_end", "on_validation_epoch_end")
     kind = type(module)
     if not isinstance(module, SupervisedModule) or any(

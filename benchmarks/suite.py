@@ -44,6 +44,7 @@ MODES: dict[str, Literal["max", "min"]] = {
     "bits_per_byte": "min",
     "bits_per_token": "min",
     "error": "min",
+    "frechet_distance": "min",
 }
 
 _MOST_SEEDS = 100_000

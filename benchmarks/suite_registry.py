@@ -99,6 +99,12 @@ SUITES = Registry(
             "pruning, splicing, shrinking, int8 on scikit-learn's digits, for six purposes; under a minute",
             paper="Guo, Yao & Chen 2016, Dynamic network surgery for efficient DNNs",
         ),
+        SuiteEntry(
+            "gan-tiny",
+            f"{_HOME}:gan-tiny.yaml",
+            "a tiny DCGAN on scikit-learn's digits, with R1, an averaged generator, small batches; minutes",
+            paper="Radford, Metz & Chintala 2016, Unsupervised representation learning with DCGANs",
+        ),
     ],
     SuiteEntry,
     "trainoff.suites",

@@ -82,4 +82,4 @@ def check_metric(module: L.LightningModule, task: Task) -> None:
     """
     known = known_names(module)
     if known is not None:
-        check_logged({name: None for name in known if name != "train/loss"}, "val", task, module)
+        check_logged({name: None for name in known if not name.startswith("train/")}, "val", task, module)

@@ -11,6 +11,7 @@ from trainoff.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from trainoff.modules.classifier import Classifier
+    from trainoff.modules.gan import GAN
     from trainoff.modules.initialisation import INITIALISATIONS
     from trainoff.modules.language_model import LanguageModel
     from trainoff.modules.masked_language_model import MaskedLanguageModel
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "classifier",
+    "GAN": "gan",
     "INITIALISATIONS": "initialisation",
     "LanguageModel": "language_model",
     "MODULES": "registry",
@@ -49,6 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "GAN",
     "INITIALISATIONS",
     "MODULES",
     "NETS",

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+from torch import nn
+from torch.optim import Optimizer
 
 from trainoff.errors import UserError
 from trainoff.modules.initialisation_functions import initialise
@@ -43,7 +45,6 @@ def apply_recipe(recipe: Recipe, module: L.LightningModule) -> None:
     recipe.validate()
     use_recipe = getattr(module, "use_recipe", None)
     if callable(use_recipe):  # one of trainoff's own
-        take_recipe(recipe, module)
         use_recipe(recipe)
         return
     if not module.automatic_optimization:
@@ -60,8 +61,13 @@ def apply_recipe(recipe: Recipe, module: L.LightningModule) -> None:
         module.configure_model = functools.partial(configure_model, module)  # type: ignore[method-assign]
 
 
-def take_recipe(recipe: Recipe, module: L.LightningModule) -> None:
+def take_recipe(recipe: Recipe, module: L.LightningModule, callbacks: Sequence[RecipeCallback] | None = None) -> None:
     """Attach the recipe and its callbacks, built once: callbacks built anew at each fit or test lose their state.
+
+    Args:
+        recipe: How the module is trained.
+        module: That is to be trained.
+        callbacks: In place of the recipe's own.
 
     Raises:
         UserError: Where the optimizer's way of differentiating is not to be had.
@@ -75,7 +81,7 @@ def take_recipe(recipe: Recipe, module: L.LightningModule) -> None:
     module.recipe = recipe  # type: ignore[assignment]
     # An identity that survives copies and pickles, by which callbacks know their module.
     module.recipe_owner = uuid.uuid4().hex  # type: ignore[assignment]
-    module.recipe_callbacks = build_callbacks(recipe)  # type: ignore[assignment]
+    module.recipe_callbacks = build_callbacks(recipe) if callbacks is None else list(callbacks)  # type: ignore[assignment]
     for callback in recipe_callbacks(module):
         callback.owner = cast(str, module.recipe_owner)
 
@@ -85,9 +91,13 @@ def prepare(module: L.LightningModule) -> None:
     if module.recipe_is_prepared:
         return
     module.recipe_is_prepared = True  # type: ignore[assignment]
-    recipe = cast("Recipe", module.recipe)
+    module.recipe_frozen = initialise_and_freeze(module, cast("Recipe", module.recipe))  # type: ignore[assignment]
+
+
+def initialise_and_freeze(module: nn.Module, recipe: Recipe) -> list[str]:
+    """What a recipe does to a module, or a part of one, before it is trained; returns the names of what is frozen."""
     initialise(module, cast("Choice", recipe.initialisation))
-    module.recipe_frozen = freeze(module, recipe.parameters)  # type: ignore[assignment]
+    return freeze(module, recipe.parameters)
 
 
 def keep_own_hook(module: L.LightningModule, name: str, ours: Callable[..., Any]) -> None:
@@ -126,8 +136,20 @@ def recipe_callbacks(module: L.LightningModule) -> list[RecipeCallback]:
 
 def configure_optimizers(module: L.LightningModule) -> Any:
     """Lightning's hook: the recipe's optimizer and schedule."""
-    recipe = cast("Recipe", module.recipe)
-    trainer = module.trainer
+    optimizer, scheduler = optimizer_and_scheduler(cast("Recipe", module.recipe), module, module.trainer)
+    return optimizer if scheduler is None else {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def optimizer_and_scheduler(
+    recipe: Recipe, module: nn.Module, trainer: L.Trainer
+) -> tuple[Optimizer, dict[str, Any] | None]:
+    """A recipe's optimizer over a module's parameters, and Lightning's description of its schedule.
+
+    Args:
+        recipe: Whose.
+        module: Or a part of one.
+        trainer: That will train it.
+    """
     total_steps = trainer.estimated_stepping_batches
     optimizer = build_optimizer(recipe, module, str(trainer.precision), total_steps)
     epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
@@ -135,7 +157,7 @@ def configure_optimizers(module: L.LightningModule) -> Any:
     scheduler = lightning_scheduler(cast("Choice", recipe.schedule), optimizer, total_steps, epochs, is_trial)
     if scheduler is not None and "monitor" in scheduler:  # it has news only where there was a validation
         scheduler["frequency"] = trainer.check_val_every_n_epoch or 1
-    return optimizer if scheduler is None else {"optimizer": optimizer, "lr_scheduler": scheduler}
+    return optimizer, scheduler
 
 
 def configure_callbacks(module: L.LightningModule) -> list[Callback]:

@@ -56,8 +56,6 @@ class RecipeModule(L.LightningModule):
         self.net = net if isinstance(net, nn.Module) else None
         if self.net_choice is not None:
             check_net(self.net_choice)
-        self.build_parts()
-        applying.take_recipe(given, self)
         self.save_hyperparameters(
             {
                 "net": self.net_choice,
@@ -67,10 +65,12 @@ class RecipeModule(L.LightningModule):
                 **options,
             }
         )
+        self.build_parts()
+        self.take_recipe(given)
         if self.net is None and input_shape is not None and output_size is not None:
             self._build_net(input_shape, output_size)
         if self.net is not None:
-            applying.prepare(self)
+            self.prepare()
 
     def build_parts(self) -> None:
         """Build what the module has beside its net: losses, metrics. Called before the recipe takes hold."""
@@ -79,14 +79,20 @@ class RecipeModule(L.LightningModule):
         """Arguments beside the sizes for a net given by name, where it has arguments of these names."""
         return {}
 
-    def _build_net(self, input_shape: Sequence[int], output_size: int) -> None:
-        self.net = build_net(cast(Choice, self.net_choice), input_shape, output_size, self.known_arguments())
+    def take_recipe(self, recipe: Recipe) -> None:
+        """Attach the recipe and its callbacks."""
+        applying.take_recipe(recipe, self)
+
+    def prepare(self) -> None:
+        """Initialise the net and freeze what the recipe says; once a recipe."""
+        applying.prepare(self)
 
     def use_recipe(self, recipe: Recipe) -> None:
         """Replace the recipe, in the hyperparameters too; the net is initialised anew where it asks for that."""
+        self.take_recipe(recipe)
         self.hparams["recipe"] = recipe.to_dict()
         if self.net is not None:
-            applying.prepare(self)
+            self.prepare()
 
     def configure_model(self) -> None:
         """Build a net given by name; what the DataModule says of sizes and the like is kept in the hyperparameters.
@@ -103,7 +109,7 @@ class RecipeModule(L.LightningModule):
             input_shape, output_size = sizes_of(self)
             self.hparams.update(input_shape=list(input_shape), output_size=output_size)
             self._build_net(input_shape, output_size)
-        applying.prepare(self)
+        self.prepare()
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
@@ -119,3 +125,6 @@ class RecipeModule(L.LightningModule):
         if self.net is None:
             raise UserError("the net is built when a Trainer starts; give input_shape and output_size to have it now")
         return logits_of(self.net(*inputs))
+
+    def _build_net(self, input_shape: Sequence[int], output_size: int) -> None:
+        self.net = build_net(cast(Choice, self.net_choice), input_shape, output_size, self.known_arguments())

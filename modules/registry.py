@@ -37,6 +37,13 @@ MODULES = Registry(
             "J = −(1/n) Σₜ log p(yₜ | x, y₁ … yₜ₋₁)",
             "Sutskever, Vinyals & Le 2014, Sequence to sequence learning with neural networks",
         ),
+        Entry(
+            "gan",
+            "trainoff.modules.gan:GAN",
+            "images from noise: a generator against a discriminator, each with its own recipe; Fréchet distance",
+            "min over G, max over D: E log σ(D(x)) + E log(1 − σ(D(G(z)))); G's own loss is −E log σ(D(G(z)))",
+            "Goodfellow et al. 2014, Generative adversarial nets",
+        ),
     ],
     Entry,
     "trainoff.modules",

@@ -70,6 +70,8 @@ def test_what_is_shipped_behaves(kind, name):
         ("datamodule", "mnist1d"),
         ("suite", "overfit"),
         ("suite", "surgery"),
+        ("net", "dcgan"),
+        ("suite", "gan-tiny"),
     ],
 )
 def test_more_of_what_is_shipped_behaves(kind, name):

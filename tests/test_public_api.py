@@ -12,6 +12,7 @@ import trainoff
 PUBLIC = {
     "trainoff": ["Board", "Recipe", "UserError", "__version__", "compare_recipes", "read_board", "run"],
     "trainoff.modules": [
+        "GAN",
         "INITIALISATIONS",
         "MODULES",
         "NETS",
@@ -32,6 +33,7 @@ PUBLIC = {
         "SupervisedModule",
     ],
     "trainoff.modules.nets": [
+        "DCGAN",
         "GPT2",
         "MLP",
         "NETS",

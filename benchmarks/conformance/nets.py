@@ -10,7 +10,7 @@ import io
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from trainoff.benchmarks.randomness import seed_everything
 from trainoff.datamodules.registry import DIGITS, DataModuleEntry
 from trainoff.datamodules.scikit_learn import Digits
 from trainoff.datamodules.splits import RawData
+from trainoff.modules.gan_net import GANNet
 from trainoff.modules.net_building import build_net
 from trainoff.modules.nets import NETS
 from trainoff.modules.recipe import Recipe
@@ -152,6 +153,8 @@ def _gives_the_right_shape(subject: _Subject) -> str:
 def _uses_every_parameter(subject: _Subject) -> str:
     net = subject.new().train()
     inputs, targets = subject.samples
+    if hasattr(net, "generator") and hasattr(net, "latent"):  # a GAN's, whose discriminator is to see its own images
+        inputs = cast(GANNet, net).generator(torch.randn(len(inputs), cast(GANNet, net).latent))
     cross_entropy(net(inputs), targets).backward()
     trainable = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     unused = [name for name, parameter in trainable if parameter.grad is None]

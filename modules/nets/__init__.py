@@ -277,6 +277,17 @@ NETS = Registry(
             tiny={"width": 32, "depth": 2},
             tiny_shape=(12,),
         ),
+        NetEntry(
+            "dcgan",
+            "trainoff.modules.nets.dcgan:DCGAN",
+            "a convolutional generator and discriminator of images; for the module gan",
+            "G = tanh(convᵀ(…φ(norm(convᵀ(Wz))))), D = w·φ(norm(conv(…φ(conv(x)))))",
+            "Radford, Metz & Chintala 2016, Unsupervised representation learning with deep convolutional generative "
+            "adversarial networks",
+            inputs=f"{_IMAGES}, sides multiples of 4",
+            domain="image generation",
+            tiny={"latent": 8, "width": 4},
+        ),
     ],
     NetEntry,
     "trainoff.nets",

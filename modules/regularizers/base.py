@@ -32,20 +32,28 @@ class RecipeCallback(L.Callback):
     A Trainer that fits a second module keeps the callbacks of the first. The check is added to every hook that a
     subclass defines, so that no regularizer can forget it. Without an owner (in ``Trainer(callbacks=[...])``) the
     callback works on whatever module is trained.
+
+    A module that trains several nets by turns, each by its own recipe, names the net whose turn it is in its attribute
+    ``present_part``; a callback of one of the recipes then sees only the backward passes and steps of its own net.
     """
 
     owner: str | None = None
+    part: str | None = None  # the submodule that the callback's recipe trains; the whole module where there is but one
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name, hook in list(vars(cls).items()):
             is_hook = hasattr(L.Callback, name) and inspect.isfunction(hook)
             if is_hook and list(inspect.signature(hook).parameters)[1:3] == ["trainer", "pl_module"]:
-                setattr(cls, name, _for_own_module(hook))
+                setattr(cls, name, _for_own_module(hook, only_in_turn=name in _HOOKS_OF_A_STEP))
 
     def owns(self, module: nn.Module) -> bool:
         """Whether this callback works on that module."""
         return self.owner is None or getattr(module, "recipe_owner", None) == self.owner
+
+    def part_of(self, module: nn.Module) -> nn.Module:
+        """What of the module this callback works on: all of it, or its part."""
+        return module if self.part is None else module.get_submodule(self.part)
 
     @functools.cached_property
     def state_key(self) -> str:  # type: ignore[override]
@@ -59,9 +67,14 @@ class RecipeCallback(L.Callback):
         return f"{type(self).__qualname__}{arguments}"
 
 
-def _for_own_module(hook: Callable[..., Any]) -> Callable[..., Any]:
+_HOOKS_OF_A_STEP = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+
+
+def _for_own_module(hook: Callable[..., Any], only_in_turn: bool) -> Callable[..., Any]:
     @functools.wraps(hook)
     def guarded(self: RecipeCallback, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kw: Any) -> Any:
+        if only_in_turn and self.part is not None and self.part != pl_module.present_part:
+            return None
         if self.owns(pl_module):
             return hook(self, trainer, pl_module, *args, **kw)
         return None

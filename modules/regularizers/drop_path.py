@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import lightning as L
 from torch import nn
 
 from trainoff.errors import UserError
@@ -31,7 +30,7 @@ class DropPath(LayerSetting):
             raise UserError(f"the share of samples lies in [0, 1), not {p}", "p")
         super().__init__(p)
 
-    def layers_of(self, module: L.LightningModule) -> Sequence[nn.Module]:
+    def layers_of(self, module: nn.Module) -> Sequence[nn.Module]:
         """The ends of the residual branches, in the order in which they are registered."""
         layers = [layer for layer in module.modules() if isinstance(layer, DropPathLayer)]
         if not layers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import lightning as L
 from torch import nn
 
 from trainoff.errors import UserError
@@ -32,7 +31,7 @@ class Dropout(LayerSetting):
             raise UserError(f"a dropout probability lies in [0, 1), not {p}", "p")
         super().__init__(p)
 
-    def layers_of(self, module: L.LightningModule) -> Sequence[nn.Module]:
+    def layers_of(self, module: nn.Module) -> Sequence[nn.Module]:
         """Torch's dropout layers."""
         layers = [layer for layer in module.modules() if isinstance(layer, _DROPOUT)]
         if not layers:

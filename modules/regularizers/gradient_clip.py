@@ -49,7 +49,7 @@ class GradientClip(Regularizer):
             UserError: Where the Trainer, or another callback, clips too.
         """
         clippers = [callback for callback in trainer.callbacks if isinstance(callback, GradientClip)]  # type: ignore[attr-defined]
-        if any(clipper is not self and clipper.owns(pl_module) for clipper in clippers):
+        if any(c is not self and c.part == self.part and c.owns(pl_module) for c in clippers):
             raise UserError("two of them clip one after the other; keep one of the two", "gradient_clip")
         if trainer.gradient_clip_val is not None:
             raise UserError("the Trainer has gradient_clip_val as well; keep one of the two", "gradient_clip")

@@ -27,7 +27,7 @@ class LayerSetting(Regularizer):
         self._before: list[tuple[Any, float]] = []
 
     @abstractmethod
-    def layers_of(self, module: L.LightningModule) -> Sequence[nn.Module]:
+    def layers_of(self, module: nn.Module) -> Sequence[nn.Module]:
         """The layers to set, which have a number ``p``.
 
         Raises:
@@ -40,7 +40,7 @@ class LayerSetting(Regularizer):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set the shares."""
-        layers: Sequence[Any] = self.layers_of(pl_module)
+        layers: Sequence[Any] = self.layers_of(self.part_of(pl_module))
         self._before = [(layer, float(layer.p)) for layer in layers]
         for number, layer in enumerate(layers, 1):
             layer.p = self.share_of(number, len(layers))

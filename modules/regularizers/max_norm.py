@@ -8,7 +8,7 @@ import lightning as L
 import torch
 
 from trainoff.errors import UserError
-from trainoff.modules.regularizers.base import Phase, Regularizer
+from trainoff.modules.regularizers.base import Phase, Regularizer, named_optimizer_parameters
 
 
 class MaxNorm(Regularizer):
@@ -41,8 +41,7 @@ class MaxNorm(Regularizer):
             return
         self._projected_at = trainer.global_step
         for optimizer in trainer.optimizers:
-            for group in optimizer.param_groups:
-                for weight in group["params"]:
-                    if weight.ndim > 1:
-                        norms = weight.flatten(1).norm(dim=1).clamp_(min=self.maximum)
-                        weight.mul_((self.maximum / norms).view(-1, *[1] * (weight.ndim - 1)))
+            for _, weight in named_optimizer_parameters(self.part_of(pl_module), optimizer):
+                if weight.ndim > 1:
+                    norms = weight.flatten(1).norm(dim=1).clamp_(min=self.maximum)
+                    weight.mul_((self.maximum / norms).view(-1, *[1] * (weight.ndim - 1)))

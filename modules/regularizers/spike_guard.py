@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainoff.errors import UserError
@@ -88,13 +88,13 @@ class SpikeGuard(Regularizer):
         if not self._is_spike(loss):
             self._losses.append(loss)
             if self.action == "roll_back":
-                self._copy(pl_module, trainer.global_step)
+                self._copy(self.part_of(pl_module), trainer.global_step)
             return
         self._spikes.append(trainer.global_step)
         if self.action == "count":
             return
         if self.action == "roll_back" and self._copies:
-            self._put_back(pl_module)
+            self._put_back(self.part_of(pl_module))
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
@@ -104,7 +104,7 @@ class SpikeGuard(Regularizer):
             return True
         return len(self._losses) >= _LEAST and loss > self.factor * statistics.median(self._losses)
 
-    def _copy(self, module: L.LightningModule, step: int) -> None:
+    def _copy(self, module: nn.Module, step: int) -> None:
         if self._copied_at >= 0 and step < self._copied_at + self.every:
             return
         self._copied_at = step
@@ -114,7 +114,7 @@ class SpikeGuard(Regularizer):
         ]
 
     @torch.no_grad()
-    def _put_back(self, module: L.LightningModule) -> None:
+    def _put_back(self, module: nn.Module) -> None:
         before = self._copies[0]
         for name, parameter in module.named_parameters():
             parameter.copy_(before[name])

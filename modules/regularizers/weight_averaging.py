@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
@@ -62,6 +62,11 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
             self._updates = self._renewed_at = 0
             WeightAveraging.setup(self, trainer, pl_module, stage)
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the copy where the strategy has put the module, in its precision."""
+        if self._average_model is not None:
+            self._average_model.to(pl_module.device, cast(torch.dtype, pl_module.dtype))
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -76,6 +81,7 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the average in place, during fit; afterwards the module has it, or whatever its owner has loaded."""
         if trainer.state.fn == "fit" and self._updates:
+            self._leave_others(pl_module)
             self._swap_models(pl_module)
             self._is_swapped = True
             self._renew_statistics(trainer, pl_module)
@@ -92,22 +98,38 @@ class AveragedWeights(Regularizer, WeightAveraging):  # type: ignore[misc]
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the module with the average."""
         if self._updates:
+            self._leave_others(pl_module)
             WeightAveraging.on_train_end(self, trainer, pl_module)
             self._renew_statistics(trainer, pl_module)
 
     def _renew_statistics(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Batch norm's statistics under the average that is in the module now, once for each average."""
-        has_forward = type(module).forward is not L.LightningModule.forward
-        if self._renewed_at == self._updates or not (has_forward and _tracks_statistics(module)):
+        averaged = self.part_of(module)
+        has_forward = type(averaged).forward is not L.LightningModule.forward
+        if self._renewed_at == self._updates or not (has_forward and _tracks_statistics(averaged)):
             return
+        batches = training_batches(trainer, module)
+        if self.part is not None:  # which the module feeds with something else than batches of data
+            batches = cast(Any, module).inputs_of(self.part, batches)
         self._renewed_at = self._updates
         # What a loader draws, or dropout, is not to change the training that goes on.
         with torch.random.fork_rng(), trainer.precision_plugin.forward_context():
-            update_bn(training_batches(trainer, module), module, module.device)
+            update_bn(batches, averaged, module.device)
+
+    @torch.no_grad()
+    def _leave_others(self, module: L.LightningModule) -> None:
+        """Beside the part that is averaged, what would be put in the weights' place are the weights themselves."""
+        if self.part is None or self._average_model is None:
+            return
+        averages = self._average_model.module.state_dict()
+        for name, present in module.state_dict().items():
+            if not name.startswith(f"{self.part}."):
+                averages[name].copy_(present)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the average as the state, and the weights that training goes on with beside it."""
         if self._updates:
+            self._leave_others(pl_module)
             WeightAveraging.on_save_checkpoint(self, trainer, pl_module, checkpoint)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
