@@ -14,6 +14,7 @@ from trainoff.benchmarks.randomness import DerivedGenerators
 from trainoff.datamodules import Diabetes, Digits
 from trainoff.errors import UserError
 from trainoff.modules import (
+    GAN,
     MODULES,
     Classifier,
     LanguageModel,
@@ -23,6 +24,7 @@ from trainoff.modules import (
     Regressor,
     Seq2Seq,
 )
+from trainoff.modules.nets import DCGAN
 
 MLP = {"name": "mlp", "hidden": [16]}
 SMALL = {"width": 16, "depth": 1, "heads": 2, "dropout": 0.0}
@@ -232,7 +234,8 @@ def test_arguments_are_kept_and_documented(entry):
     factory = entry.load()
     if not issubclass(factory, RecipeModule):
         pytest.skip("is tested in a file of its own")
-    module = factory(torch.nn.Linear(3, 3))
+    net = DCGAN((1, 8, 8), 1, width=4) if issubclass(factory, GAN) else torch.nn.Linear(3, 3)
+    module = factory(net)
     parameters = inspect.signature(factory).parameters
     assert set(module.hparams) == {name for name in parameters if name != "options"}
 
