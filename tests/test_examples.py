@@ -196,6 +196,37 @@ def test_fit_takes_names_and_class_paths(fit, model, data):
     assert dict(made.hparams) == dict(Classifier(recipe=Recipe(optimizer={"name": "sgd", "lr": 0.1})).hparams)
 
 
+@pytest.mark.parametrize(
+    ("model", "net", "arguments", "kept"),
+    [
+        ("language_model", "{name: gpt2, width: 8, depth: 1, heads: 2}", ["--data=text", "--data.length=16"], {}),
+        (
+            "masked_language_model",
+            "{name: bert, width: 8, depth: 1, heads: 2}",
+            ["--data=text", "--data.length=16", "--model.share=0.3"],
+            {"share": 0.3},
+        ),
+        (
+            "seq2seq",
+            "{name: seq2seq_lstm, width: 8, depth: 1}",
+            ["--data=pairs", "--data.samples=50", "--model.beams=2", "--model.bleu_of=words"],
+            {"beams": 2, "bleu_of": "words"},
+        ),
+    ],
+)
+def test_fit_trains_modules_of_tokens(fit, model, net, arguments, kept):
+    batches = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    status, error, saved = fit("--model", model, f"--model.net={net}", *arguments, *batches)
+    assert status == 0, error
+    assert kept.items() <= saved["model"]["init_args"].items()
+
+
+def test_fit_refuses_tokens_for_a_classifier_in_one_line(fit):
+    status, error, _ = fit("--model=classifier", "--data=text")
+    assert status == 2
+    assert "a classifier gives one class a sample; here are token numbers" in error
+
+
 def test_fit_hands_the_recipe_to_the_trainer(fit):
     """A Trainer without them would be refused at the start of fit."""
     status, error, _ = fit("--model=classifier", "--data=digits", "--model.recipe.microbatches=4",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trainoff.errors import UserError
 from trainoff.modules.regularizers.base import Phase, Regularizer
 from trainoff.modules.regularizers.training_step import leave_step, like_batch, parts_of, stand_around
+from trainoff.modules.token_module import TokenModule
 
 
 class GradientPenalty(Regularizer):
@@ -41,8 +42,11 @@ class GradientPenalty(Regularizer):
         """Refuse what cannot be differentiated twice.
 
         Raises:
-            UserError: For recurrent layers on a GPU, and for a module that optimizes by hand.
+            UserError: For recurrent layers on a GPU, a module that optimizes by hand, and one that reads tokens.
         """
+        if isinstance(pl_module, TokenModule):
+            what = type(pl_module).__name__
+            raise UserError(f"the inputs of a {what} are token numbers, which have no gradient", "gradient_penalty")
         if not pl_module.automatic_optimization:
             raise UserError(f"{type(pl_module).__name__} optimizes by hand; add it to its loss", "gradient_penalty")
         recurrent = any(isinstance(part, nn.RNNBase) for part in pl_module.modules())

@@ -170,7 +170,7 @@ def test_regularizers_act_on_tokens(name, regularizer):
 @pytest.mark.parametrize("name", TOKENS)
 def test_what_changes_numbers_is_refused(name, regularizer):
     module = make(KINDS[name], Recipe("sgd", regularizers=[regularizer], batch=16))
-    with pytest.raises(UserError, match=r"token numbers|whole numbers, which have no gradient") as raised:
+    with pytest.raises(UserError, match="token numbers") as raised:
         make_trainer().fit(module, datamodule=KINDS[name][2]())
     assert regularizer in str(raised.value)
 
