@@ -9,7 +9,7 @@ from torch import nn
 
 from trainoff.errors import UserError
 from trainoff.modules.nets.drop_path import DropPath, set_drop_path
-from trainoff.modules.nets.layers import Norm, check_widths, dropout_place, image_sizes, norm_layer
+from trainoff.modules.nets.layers import Norm, check_one_of, check_widths, dropout_place, image_sizes, norm_layer
 from trainoff.modules.nets.layers import activation as activation_named
 
 # Blocks in each of the four stages. 18, 34, 50, 101 and 152 are the paper's (table 1); the others have one or two
@@ -190,8 +190,7 @@ class ResNet50(ResNet):
 
 
 def _stem(name: str, inputs: int, channels: int, activation: str, norm: Norm) -> nn.Sequential:
-    if name not in ("imagenet", "small"):
-        raise UserError(f"the stem is imagenet or small, not '{name}'", "stem")
+    check_one_of("stem", name, ("imagenet", "small"))
     small = name == "small"
     stem = nn.Sequential(
         nn.Conv2d(inputs, channels, 3 if small else 7, 1 if small else 2, 1 if small else 3, bias=norm is None),

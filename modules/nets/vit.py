@@ -6,39 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from trainoff.errors import UserError
 from trainoff.modules.nets.drop_path import DropPath, set_drop_path
-from trainoff.modules.nets.layers import Norm, check_widths, dropout_place, image_sizes, norm_layer
+from trainoff.modules.nets.layers import Norm, check_widths, dropout_place, image_sizes
 from trainoff.modules.nets.layers import activation as activation_named
-
-NORMS_OF_TOKENS = (None, "layer", "rms")
-
-
-class SelfAttention(nn.Module):
-    """Each token takes from all: softmax(q kᵀ / √d) v in each head (Vaswani et al. 2017, section 3.2).
-
-    Inputs and outputs: (batch, tokens, width).
-
-    Args:
-        width: Of a token.
-        heads: Number of heads, of width / heads each.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.queries_keys_values = nn.Linear(width, 3 * width)
-        self.output = nn.Linear(width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The heads' results, mixed by a dense layer."""
-        batch, tokens, width = x.shape
-        parts = self.queries_keys_values(x).view(batch, tokens, 3, self.heads, width // self.heads)
-        queries, keys, values = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, width / heads)
-        mixed = F.scaled_dot_product_attention(queries, keys, values)
-        return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+from trainoff.modules.nets.transformer_layers import Attention, token_norm
 
 
 class AttentionBlock(nn.Module):
@@ -46,18 +19,20 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, norm: Norm, dropout: float) -> None:
         super().__init__()
-        self.norm = norm_layer(norm, width, dimensions=1)
-        self.attention = SelfAttention(width, heads)
+        self.norm = token_norm(norm, width)
+        self.attention = Attention(width, heads)
         self.dropout = dropout_place(dropout)
         self.drop_path = DropPath()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The tokens plus what each takes from the others."""
-        return x + self.drop_path(self.dropout(self.attention(self.norm(x))))  # type: ignore[no-any-return]
+        normed = self.norm(x)
+        attended = self.attention(normed, self.attention.keys_values(normed))
+        return x + self.drop_path(self.dropout(attended))  # type: ignore[no-any-return]
 
     def residual_branch(self) -> list[nn.Module]:
         """The layers of the branch that have weights, in their order."""
-        return [self.norm, self.attention.queries_keys_values, self.attention.output]
+        return [self.norm, *self.attention.residual_branch()]
 
 
 class DenseBlock(nn.Module):
@@ -65,7 +40,7 @@ class DenseBlock(nn.Module):
 
     def __init__(self, width: int, hidden: int, activation: str, norm: Norm, dropout: float) -> None:
         super().__init__()
-        self.norm = norm_layer(norm, width, dimensions=1)
+        self.norm = token_norm(norm, width)
         self.dense1 = nn.Linear(width, hidden)
         self.activation = activation_named(activation)
         self.dropout1 = dropout_place(dropout)
@@ -133,10 +108,6 @@ class VisionTransformer(nn.Module):
         channels, rows, columns = _patches(input_shape, patch)
         for name, number in (("width", width), ("depth", depth), ("heads", heads), ("hidden", hidden)):
             check_widths(name, [number])
-        if width % heads:
-            raise UserError(f"the width is a multiple of the heads, and {width} is none of {heads}", "heads")
-        if norm not in NORMS_OF_TOKENS:
-            raise UserError(f"tokens are normalised by layer or rms, or not at all (null), not by {norm!r}", "norm")
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
         self.class_token = nn.Parameter(torch.zeros(width))
         self.positions = nn.Embedding(1 + rows * columns, width)
@@ -146,7 +117,7 @@ class VisionTransformer(nn.Module):
             self.blocks.append(AttentionBlock(width, heads, norm, dropout))
             self.blocks.append(DenseBlock(width, hidden, activation, norm, dropout))
         set_drop_path(self, drop_path)
-        self.norm = norm_layer(norm, width, dimensions=1)
+        self.norm = token_norm(norm, width)
         self.output = nn.Linear(width, output_size)
         nn.init.normal_(self.positions.weight, std=0.02)
         nn.init.kaiming_normal_(self.patches.weight, nonlinearity="linear")

@@ -31,21 +31,19 @@ def encoder_of(net: Any) -> nn.TransformerEncoder:
     for number, theirs in enumerate(encoder.layers):
         attention, dense = net.blocks[2 * number], net.blocks[2 * number + 1]
         state = {
-            "self_attn.in_proj": attention.attention.queries_keys_values,
-            "self_attn.out_proj.": attention.attention.output,
-            "linear1.": dense.dense1,
-            "linear2.": dense.dense2,
-            "norm1.": attention.norm,
-            "norm2.": dense.norm,
+            "self_attn.out_proj": attention.attention.output,
+            "linear1": dense.dense1,
+            "linear2": dense.dense2,
+            "norm1": attention.norm,
+            "norm2": dense.norm,
         }
-        separator = {name: name if name.endswith(".") else f"{name}_" for name in state}
-        theirs.load_state_dict(
-            {
-                f"{separator[name]}{part}": getattr(ours, part)
-                for name, ours in state.items()
-                for part in ("weight", "bias")
-            }
-        )
+        weights = {
+            f"{name}.{part}": getattr(ours, part) for name, ours in state.items() for part in ("weight", "bias")
+        }
+        projections = (attention.attention.query, attention.attention.key, attention.attention.value)
+        for part in parts:
+            weights[f"self_attn.in_proj_{part}"] = torch.cat([getattr(ours, part) for ours in projections])
+        theirs.load_state_dict(weights)
     encoder.norm.load_state_dict(net.norm.state_dict())  # type: ignore[union-attr]
     return encoder.eval()
 
@@ -75,7 +73,7 @@ def test_a_tiny_net_learns_by_heart() -> None:
     [
         ((3, 30, 32), {}, "a patch of 16 pixels does not divide images of 30 x 32"),
         ((3, 32, 32), {"heads": 5}, "heads"),
-        ((3, 32, 32), {"norm": "batch"}, "layer or rms"),
+        ((3, 32, 32), {"norm": "batch"}, "layer, rms or none"),
         ((3, 32, 32), {"depth": 0}, "depth"),
     ],
 )
