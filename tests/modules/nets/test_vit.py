@@ -37,9 +37,8 @@ def encoder_of(net: Any) -> nn.TransformerEncoder:
             "norm1": attention.norm,
             "norm2": dense.norm,
         }
-        weights = {
-            f"{name}.{part}": getattr(ours, part) for name, ours in state.items() for part in ("weight", "bias")
-        }
+        parts = ("weight", "bias")
+        weights = {f"{name}.{part}": getattr(ours, part) for name, ours in state.items() for part in parts}
         projections = (attention.attention.query, attention.attention.key, attention.attention.value)
         for part in parts:
             weights[f"self_attn.in_proj_{part}"] = torch.cat([getattr(ours, part) for ours in projections])
