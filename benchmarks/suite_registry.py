@@ -94,6 +94,11 @@ SUITES = Registry(
             paper="Vaswani et al. 2017, Attention is all you need",
         ),
         SuiteEntry(
+            "nets",
+            f"{_HOME}:nets.yaml",
+            "every net for images in its tiny form, one recipe: accuracy against time, in one table; minutes",
+        ),
+        SuiteEntry(
             "surgery",
             f"{_HOME}:surgery.yaml",
             "pruning, splicing, shrinking, int8 on scikit-learn's digits, for six purposes; under a minute",
