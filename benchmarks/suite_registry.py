@@ -78,7 +78,7 @@ SUITES = Registry(
         SuiteEntry(
             "lm-tiny",
             f"{_HOME}:lm-tiny.yaml",
-            "a small GPT-2 on generated sentences of known entropy, 8 recipes; minutes",
+            "a small GPT-2 on generated sentences of known entropy, 5 recipes; minutes",
             paper="Radford et al. 2019, Language models are unsupervised multitask learners",
         ),
         SuiteEntry(
