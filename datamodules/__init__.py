@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 from trainoff.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
+    from trainoff.datamodules.cifar import CIFAR10, CIFAR100
     from trainoff.datamodules.fashion_mnist import FashionMNIST
+    from trainoff.datamodules.hub_images import HubImages
+    from trainoff.datamodules.image_datamodule import ImageDataModule
+    from trainoff.datamodules.image_folder import ImageFolder
     from trainoff.datamodules.in_memory import InMemoryDataModule
+    from trainoff.datamodules.mnist import MNIST
     from trainoff.datamodules.mnist1d import MNIST1D
     from trainoff.datamodules.registry import DATAMODULES, DataModuleEntry
     from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Wine
@@ -20,13 +25,19 @@ if TYPE_CHECKING:
     from trainoff.datamodules.tensor_datamodule import TensorDataModule
 
 __all__ = [
+    "CIFAR10",
+    "CIFAR100",
     "DATAMODULES",
+    "MNIST",
     "MNIST1D",
     "BreastCancer",
     "DataModuleEntry",
     "Diabetes",
     "Digits",
     "FashionMNIST",
+    "HubImages",
+    "ImageDataModule",
+    "ImageFolder",
     "InMemoryDataModule",
     "RawData",
     "TensorBatches",
@@ -44,6 +55,12 @@ _HOMES = {
     "FashionMNIST": "fashion_mnist",
     "InMemoryDataModule": "in_memory",
     "RawData": "splits",
+    "CIFAR10": "cifar",
+    "CIFAR100": "cifar",
+    "HubImages": "hub_images",
+    "ImageDataModule": "image_datamodule",
+    "ImageFolder": "image_folder",
+    "MNIST": "mnist",
     "TensorBatches": "tensor_batches",
     "TensorDataModule": "tensor_datamodule",
     "Wine": "scikit_learn",

@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from trainoff.datamodules.registry import BREAST_CANCER, DIABETES, DIGITS, WINE, DataModuleEntry
 from trainoff.datamodules.splits import RawData
 from trainoff.datamodules.tensor_datamodule import TensorDataModule
+from trainoff.errors import UserError
 
 
 class Digits(TensorDataModule):
     """1,797 handwritten digits as grey images of 8 x 8, from 43 people; inputs ``(1, 8, 8)``, 10 classes.
 
-    Arguments as for :class:`TensorDataModule`.
+    Args:
+        batch_size: See :class:`TensorDataModule`, as for all others.
+        microbatches: Parts of each training batch.
+        split_seed: The seed of the split.
+        val_fraction: The share that validates.
+        test_fraction: The share that tests.
+        label_noise: The share of training labels to replace.
+        train_samples: Keep only so many training samples.
+        replacement: Draw training samples with replacement.
+        scale: Show each pixel as a square of ``scale * scale`` pixels: 4 gives ``(1, 32, 32)``, for nets that are
+            made for images of that size.
 
     Source: Alpaydin and Kaynak 1998, the test part of UCI's Optical Recognition of Handwritten Digits.
     """
 
     facts: ClassVar[DataModuleEntry] = DIGITS
 
+    def __init__(
+        self,
+        batch_size: int | Literal["full"] = 128,
+        microbatches: int = 1,
+        split_seed: int = 0,
+        val_fraction: float = 0.2,
+        test_fraction: float | None = 0.2,
+        label_noise: float = 0.0,
+        train_samples: int | None = None,
+        replacement: bool = False,
+        scale: int = 1,
+    ) -> None:
+        super().__init__(
+            batch_size, microbatches, split_seed, val_fraction, test_fraction, label_noise, train_samples, replacement
+        )
+        if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
+            raise UserError(f"{scale!r} is not a number of pixels; it must be at least 1", "scale")
+        self.scale = scale
+        self.input_shape = (1, 8 * scale, 8 * scale)
+
     def raw_data(self) -> RawData:
         """Grey levels from 0 to 16 as uint8, and the digits."""
         from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
-        return RawData(images.astype(np.uint8).reshape(-1, 1, 8, 8), labels)
+        pixels = images.astype(np.uint8).reshape(-1, 1, 8, 8)
+        return RawData(pixels.repeat(self.scale, axis=2).repeat(self.scale, axis=3), labels)
 
 
 class BreastCancer(TensorDataModule):
