@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from trainoff.benchmarks.search_space import check_space, read_candidate, read_cost, refuse_search
 from trainoff.benchmarks.suite_registry import SUITES
+from trainoff.benchmarks.suite_scales import check_scales, document_at_scale
 from trainoff.benchmarks.suite_values import check_fields, check_number, check_whole, choice_of, mapping, plain_data
 from trainoff.benchmarks.suite_yaml import Document, read_yaml
 from trainoff.benchmarks.trial import Budget, Task
@@ -42,8 +43,8 @@ MODES: dict[str, Literal["max", "min"]] = {
 }
 
 _MOST_SEEDS = 100_000
-_SUITE_KEYS = ("name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "search")
-_TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate")
+_SUITE_KEYS = ("name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "search", "scales")
+_TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate", "row_of")
 _BUDGET_KEYS = ("epochs", "steps", "seconds", "until")
 _RECIPE_KEYS = tuple(Recipe.__dataclass_fields__)
 
@@ -143,8 +144,12 @@ class Suite:
         return replace(self, recipes=kept, baseline=baseline)
 
 
-def load_suite(name: str) -> Suite:
+def load_suite(name: str, scale: str | None = None) -> Suite:
     """A shipped or installed suite by name, or one from a YAML file by path.
+
+    Args:
+        name: Or path.
+        scale: One of the suite's ``scales``; the suite as it stands by default.
 
     Raises:
         UserError: For anything wrong with it, naming file, line and key.
@@ -159,6 +164,8 @@ def load_suite(name: str) -> Suite:
             f"({', '.join(SUITES.names())}) or the path of a YAML file"
         )
     document = read_yaml(path)
+    if scale is not None:
+        document = document_at_scale(document, scale)
     return replace(parse_suite(document.data, document.where), source=document)
 
 
@@ -182,6 +189,7 @@ def parse_suite(data: Any, where: Where) -> Suite:
     )
     refuse_search(suite["recipes"], ("recipes",), where)
     read_cost(suite.get("search"), where)
+    check_scales(suite.get("scales", {}), where)
     recipes = _recipes(suite["recipes"], where, tuning_points(suite.get("tuning", "grid"), where))
     baseline = suite.get("baseline", recipes[0].name)
     names = [recipe.name for recipe in recipes]
@@ -236,7 +244,10 @@ def _task(name: str, value: Any, where: Where) -> Task:
         check_number(target, (*path, "target"), where)
     candidate = read_candidate(task["candidate"], (*path, "candidate"), where) if "candidate" in task else None
     budget = _budget(task["budget"], (*path, "budget"), where)
-    return Task(name, module, data, metric, mode, budget, target, candidate)
+    row_of = task.get("row_of")
+    if row_of is not None and not isinstance(row_of, str):
+        raise UserError(f"{row_of!r} is not the name of a table", where(*path, "row_of"))
+    return Task(name, module, data, metric, mode, budget, target, candidate, row_of)
 
 
 def _refuse_recipe(module: Mapping[str, Any], path: KeyPath, where: Where) -> None:

@@ -35,7 +35,7 @@ SUITES = Registry(
         SuiteEntry(
             "fashion-mnist",
             f"{_HOME}:fashion-mnist.yaml",
-            "Fashion-MNIST with the DeepOBS 2c2d and an MLP; an hour and more on a CPU",
+            "Fashion-MNIST with LeNet-5 and an MLP; with the DeepOBS 2c2d at `--scale full`",
             paper="Schneider, Balles & Hennig 2019, DeepOBS: a deep learning optimizer benchmark suite",
         ),
         SuiteEntry(

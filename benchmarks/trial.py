@@ -57,6 +57,7 @@ class Task:
         budget: When training ends.
         target: Value of the validation metric whose time is recorded.
         candidate: Where an architecture search made the task: of what, and with which values.
+        row_of: The name of the board's table in which it is a row, beside the tasks that say the same.
     """
 
     name: str
@@ -67,11 +68,14 @@ class Task:
     budget: Budget
     target: float | None = None
     candidate: Candidate | None = None
+    row_of: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the name, and of a candidate only what it is one of: its values stand in the module."""
         content = dataclasses.asdict(self)
         del content["name"], content["candidate"]
+        if self.row_of is None:
+            del content["row_of"]
         if self.candidate is not None:
             content["candidate_of"] = self.candidate.of
         content["budget"] = {key: value for key, value in content["budget"].items() if value is not None}

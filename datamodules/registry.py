@@ -32,9 +32,25 @@ class DataModuleEntry(Entry):
         return self.paper
 
     @property
+    def details(self) -> str:
+        """Shape, classes, samples, size, licence, citation, in one line; what the user's file decides is left out."""
+        classes = "regression" if self.num_classes is None else f"{self.num_classes} classes"
+        facts = [f"inputs {self.input_shape}, {classes}"] if self.input_shape else []
+        facts += [f"{self.num_samples:,} samples"] if self.num_samples else []
+        facts += [_size(self.size_bytes)] if self.size_bytes else []
+        return "; ".join(filter(None, [", ".join(facts), self.licence, self.paper]))
+
+    @property
     def task(self) -> str:
         """``"classification"`` or ``"regression"``."""
         return "regression" if self.num_classes is None else "classification"
+
+
+def _size(size_bytes: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes} bytes"
 
 
 DIGITS = DataModuleEntry(

@@ -11,12 +11,13 @@ import msgspec
 from trainoff.benchmarks.record import Record
 from trainoff.errors import UserError, closest
 from trainoff.leaderboards.asked import Asked, unfinished_text
-from trainoff.leaderboards.candidates import DEFAULT_COST, as_row, is_candidate
+from trainoff.leaderboards.candidates import DEFAULT_COST, is_candidate
 from trainoff.leaderboards.notes import board_notes, notes_of
 from trainoff.leaderboards.numbers import plain, setting_text
 from trainoff.leaderboards.ranking import ranked
 from trainoff.leaderboards.standing import Standing
 from trainoff.leaderboards.summary import Group, summarise
+from trainoff.leaderboards.task_rows import as_rows
 from trainoff.leaderboards.verdict import verdict_of, verdict_over_tasks
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Board:
             repeated += known is not None
             if known is None or (known.status == "interrupted" and record.status != "interrupted"):
                 unique[record.trial.id] = record
-        tasks = _tasks(map(as_row, unique.values()))
+        tasks = _tasks(as_rows(unique.values()))
         tables = [_table(label, metric, found, asked, costs or {}) for label, metric, found in tasks]
         tables.sort(key=lambda table: table.task)
         rows = [row for table in tables for row in table.rows]

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from trainoff.benchmarks.record import Record
 from trainoff.leaderboards.numbers import count_text, metric_text
 from trainoff.leaderboards.standing import Standing
@@ -28,16 +26,6 @@ _MOST_NAMED = 12
 def is_candidate(record: Record) -> bool:
     """Whether a search made the record's task."""
     return isinstance(record.trial.task_config.get("candidate_of"), str)
-
-
-def as_row(record: Record) -> Record:
-    """A candidate's record as of one task, the one that was searched over, and of a recipe of the candidate's name."""
-    if not is_candidate(record):
-        return record
-    trial = record.trial
-    config = {key: value for key, value in trial.task_config.items() if key != "module"}
-    row = msgspec.structs.replace(trial, task=config["candidate_of"], recipe=trial.task, task_config=config)
-    return msgspec.structs.replace(record, trial=row)
 
 
 @dataclass(frozen=True)

@@ -104,9 +104,10 @@ def zero_residual(module: nn.Module) -> None:
     """
     with torch.no_grad():
         for branch in _residual_branches(module, "zero_residual"):
-            last_norm = next((layer for layer in reversed(branch) if _is_norm(layer)), None)
-            end = _weighted(branch)[-1] if last_norm is None else last_norm
-            for parameter in end.parameters():
+            # The last norm where it comes last; behind it, as in branches that begin with their norm, the last weight:
+            # an activation between the two could hold back every gradient.
+            end = next(layer for layer in reversed(branch) if _is_norm(layer) or isinstance(layer, _WEIGHTED))
+            for parameter in end.parameters(recurse=False):
                 parameter.zero_()
 
 
@@ -159,3 +160,6 @@ def _redraw(module: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
             draw(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+            reset_length = getattr(layer, "reset_length", None)
+            if callable(reset_length):  # weight norm: its length is that of what was drawn
+                reset_length()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import lightning as L
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainoff.errors import UserError
 from trainoff.modules.nets import NETS
 from trainoff.modules.recipe import Choice
 from trainoff.modules.signatures import bind_arguments
-from trainoff.registry import arguments_of
+from trainoff.registry import arguments_of, import_class, normalise
 from trainoff.seeds import derive_seed
 
 
@@ -25,10 +25,11 @@ def check_net(choice: Choice) -> None:
         UserError: For an unknown net, or an argument that it does not take.
     """
     given = {"input_shape", "output_size"} if "name" in choice else set()
-    label = choice.get("name") or choice["class_path"]
+    where = f"net {choice.get('name') or choice['class_path']}"
     factory = NETS.load(choice)
     if "name" in choice or not _takes_sizes(factory):
-        bind_arguments(factory, arguments_of(choice), f"net {label}", given=given)
+        bind_arguments(factory, arguments_of(choice), where, given=given)
+    _check_parts(arguments_of(choice), where)
 
 
 def build_net(choice: Choice, input_shape: Sequence[int], output_size: int) -> nn.Module:
@@ -39,7 +40,8 @@ def build_net(choice: Choice, input_shape: Sequence[int], output_size: int) -> n
 
     Args:
         choice: Normalised. By ``class_path`` a net that takes ``input_shape`` and ``output_size`` gets them; any
-            other is built from its ``init_args`` alone.
+            other is built from its ``init_args`` alone. Any of these that is itself ``{class_path: ..., init_args:
+            ...}`` is built first, as LightningCLI does: a layer, or the config of a transformers model.
         input_shape: Of one sample.
         output_size: Number of outputs.
 
@@ -55,12 +57,43 @@ def build_net(choice: Choice, input_shape: Sequence[int], output_size: int) -> n
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(derive_seed(torch.initial_seed(), "weights"))
         try:
-            net = cast(nn.Module, factory(**arguments))
+            net = cast(nn.Module, factory(**_with_parts_built(arguments, where)))
         except TypeError as error:
             raise UserError(str(error), where) from error
         except UserError as error:
             raise UserError(error.message, f"{where}.{error.where}".rstrip(".")) from error
     return net
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """The tensor of what a net returned; transformers' models return an object that has it as ``logits``."""
+    return cast(Tensor, getattr(outputs, "logits", outputs))
+
+
+def _parts_of(arguments: Mapping[str, Any], where: str) -> dict[str, Choice]:
+    """The arguments that are themselves named by a ``class_path``, normalised."""
+    return {
+        name: normalise(value, f"{where}.{name}")
+        for name, value in arguments.items()
+        if isinstance(value, Mapping) and "class_path" in value
+    }
+
+
+def _check_parts(arguments: Mapping[str, Any], where: str) -> None:
+    """Only that they can be imported: the signature of a transformers config leaves out arguments that it takes."""
+    for name, part in _parts_of(arguments, where).items():
+        try:
+            import_class(part["class_path"])
+        except UserError as error:
+            raise UserError(error.message, f"{where}.{name}") from error
+        _check_parts(arguments_of(part), f"{where}.{name}")
+
+
+def _with_parts_built(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:
+    built = {}
+    for name, part in _parts_of(arguments, where).items():
+        built[name] = import_class(part["class_path"])(**_with_parts_built(arguments_of(part), f"{where}.{name}"))
+    return {**arguments, **built}
 
 
 def _takes_sizes(factory: Any) -> bool:

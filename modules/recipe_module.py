@@ -11,7 +11,7 @@ from torch import nn
 
 from trainoff.errors import UserError
 from trainoff.modules import applying
-from trainoff.modules.net_building import build_net, check_net, sizes_of
+from trainoff.modules.net_building import build_net, check_net, logits_of, sizes_of
 from trainoff.modules.recipe import Choice, Recipe
 from trainoff.registry import normalise
 
@@ -36,7 +36,8 @@ class RecipeModule(L.LightningModule):
 
     def __init__(
         self,
-        net: str | dict[str, Any] | nn.Module | None = "mlp",
+        # A bare dict: of a dict[str, Any], LightningCLI builds the values that have a class_path.
+        net: str | dict | nn.Module | None = "mlp",  # type: ignore[type-arg]
         recipe: Recipe | str | dict[str, Any] = Recipe(),  # noqa: B008 (immutable)
         input_shape: Sequence[int] | None = None,
         output_size: int | None = None,
@@ -110,4 +111,4 @@ class RecipeModule(L.LightningModule):
         """The net's outputs."""
         if self.net is None:
             raise UserError("the net is built when a Trainer starts; give input_shape and output_size to have it now")
-        return self.net(*inputs)
+        return logits_of(self.net(*inputs))

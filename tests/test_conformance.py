@@ -64,6 +64,8 @@ def test_what_is_shipped_behaves(kind, name):
         ("datamodule", "wine"),
         ("suite", "digits"),
         ("net", "resnet20"),
+        ("net", "alexnet"),
+        ("net", "densenet121"),
         ("datamodule", "breast_cancer"),
         ("datamodule", "mnist1d"),
         ("suite", "overfit"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -83,6 +84,24 @@ def test_own_script_of_lightning_cli(folder):
     run(folder, sys.executable, "lightning_cli.py", "fit", "--model.recipe=adamw-cosine", *QUIET)
 
 
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_examples_with_a_library_skip_in_one_line_where_it_is_absent(folder, library):
+    (folder / f"{library}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{library}'\")\n")
+    done = run(folder, sys.executable, f"{library}_net.py")
+    assert done.stdout == f"skipped: No module named '{library}'; pip install {library}\n"
+    assert not done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("library", "net"), [("timm", "ResNet"), ("transformers", "ViTForImageClassification")])
+def test_examples_with_a_library(folder, library, net):
+    pytest.importorskip(library, exc_type=ImportError)
+    output = run(folder, sys.executable, f"{library}_net.py").stdout
+    assert f"net: {net}\n" in output
+    accuracy = float(output.partition("test/accuracy")[2].split()[1])
+    assert accuracy > 0.8
+
+
 def hyperparameters(*arguments):
     """Those of the model that LightningCLI makes of the arguments."""
     cli = LightningCLI(Classifier, Digits, run=False, save_config_callback=None, args=[*arguments, *QUIET[1:]],
@@ -130,6 +149,13 @@ def test_net_arguments_equal_python():
     expected = dict(Classifier({"name": "mlp", "hidden": [16]}).hparams)
     assert hyperparameters("--model.net={name: mlp, hidden: [16]}") == expected
     assert hyperparameters("--model.net.name=mlp", "--model.net.hidden=[16]") == expected
+
+
+@pytest.mark.parametrize("path", ["torch.nn.Linear", "torch.nn.functional.linear"])  # a class and a function
+def test_a_net_by_class_path_equals_python(path):
+    part = {"class_path": path, "init_args": {"in_features": 64}}
+    net = {"class_path": "timeit.Timer", "init_args": {"stmt": part}}
+    assert hyperparameters(f"--model.net={json.dumps(net)}") == dict(Classifier(net).hparams)
 
 
 def test_a_mixture_of_spellings_is_an_error():

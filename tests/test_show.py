@@ -8,6 +8,7 @@ import pytest
 
 from trainoff.command_line import main
 from trainoff.commands.schedule_plot import plot_schedule
+from trainoff.datamodules import DATAMODULES
 from trainoff.modules import PRUNING, SCHEDULES
 from trainoff.modules.schedule_functions import Constant, Linear
 
@@ -29,6 +30,21 @@ def test_a_schedule_has_formula_arguments_paper_and_plot(shown):
     assert "  warmup: 0" in text
     assert "100 steps" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_list_of_datamodules_has_shape_classes_size_licence_and_citation(capsys):
+    assert main(["list", "datamodules"]) == 0
+    text = capsys.readouterr().out
+    assert "inputs (1, 28, 28), 10 classes, 70,000 samples, 30.9 MB; MIT; Xiao, Rasul and Vollgraf 2017" in text
+    for entry in DATAMODULES:
+        assert entry.licence in text
+        assert entry.citation in text
+    assert main(["list", "datamodules", "--json"]) == 0
+    assert "30.9 MB" in json.loads(capsys.readouterr().out)[4]["details"]
+
+
+def test_a_suite_says_its_scales(shown):
+    assert "scales: full" in shown("fashion-mnist")
 
 
 def test_a_rate_that_depends_on_validation_is_not_plotted(shown):

@@ -120,6 +120,7 @@ def _add_run(commands: Commands[_Parser]) -> None:
     run = commands.add_parser("run", help="run what is missing of a suite, then print its board")
     run.add_argument("suite", metavar="SUITE", help="a shipped name (trainoff list suites) or a YAML file")
     run.add_argument("--workers", type=_positive, metavar="N", help="processes; one a processor by default")
+    run.add_argument("--scale", metavar="NAME", help="the suite at another size, such as full, where it has one")
     run.add_argument("--seeds", type=int, metavar="N", help="final seeds, in place of the suite's")
     run.add_argument("--only", metavar="PATTERN", help="recipes whose names match, as in 'adamw*'")
     run.add_argument("--out", metavar="DIR", help="the run folder; runs/<suite> by default")

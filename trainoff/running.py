@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from trainoff.benchmarks.runner import run_suite
 from trainoff.benchmarks.store import write_atomically
 from trainoff.benchmarks.suite import Suite, load_suite, parse_suite
+from trainoff.benchmarks.suite_scales import at_scale
 from trainoff.errors import UserError
 from trainoff.leaderboards import Board, read_board
 from trainoff.leaderboards.render import render
@@ -26,6 +27,7 @@ def run(
     workers: int | None = None,
     seeds: int | None = None,
     only: str | None = None,
+    scale: str | None = None,
     rerun: Literal["", "failed", "all"] = "",
 ) -> Board:
     """Run what is missing of a suite and return its board.
@@ -36,12 +38,13 @@ def run(
         workers: Processes; one a processor by default.
         seeds: Final seeds in place of the suite's.
         only: Shell pattern of recipe names.
+        scale: One of the suite's ``scales``, such as ``full``.
         rerun: ``failed`` also runs the failed trials again, ``all`` every one.
 
     Raises:
         UserError: For a mistake in the suite; finished trials keep their records.
     """
-    made = as_suite(suite)
+    made = as_suite(suite, scale)
     if seeds is not None:
         made = made.with_seeds(seeds)
     if only is not None:
@@ -132,17 +135,17 @@ def write_board(folder: Path) -> Board:
     return board
 
 
-def as_suite(suite: str | Path | Mapping[str, Any] | Suite) -> Suite:
-    """A suite from whatever names or holds one.
+def as_suite(suite: str | Path | Mapping[str, Any] | Suite, scale: str | None = None) -> Suite:
+    """A suite from whatever names or holds one, at a scale of its own.
 
     Raises:
         UserError: For anything wrong with it.
     """
     if isinstance(suite, Suite):
-        return suite
+        return suite if scale is None else parse_suite(at_scale(suite.data, scale, _place), _place)
     if isinstance(suite, Mapping):
-        return parse_suite(suite, _place)
-    return load_suite(str(suite))
+        return parse_suite(suite if scale is None else at_scale(suite, scale, _place), _place)
+    return load_suite(str(suite), scale)
 
 
 def _place(*path: str | int) -> str:

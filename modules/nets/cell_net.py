@@ -10,7 +10,7 @@ from torch import nn
 
 from trainoff.errors import UserError, closest
 from trainoff.modules.nets.layers import activation as activation_named
-from trainoff.modules.nets.layers import check_widths, dropout_place, image_sizes, norm_layer
+from trainoff.modules.nets.layers import check_widths, convolution, dropout_place, image_sizes, norm_layer
 
 OPERATIONS = ("none", "identity", "conv1x1", "conv3x3", "separable3x3", "avg_pool3x3", "max_pool3x3")
 WAYS = ("sequential", "residual", "dense")
@@ -158,13 +158,15 @@ class CellNet(nn.Module):
             check_widths(name, [number])
         if joined not in WAYS:
             raise UserError(f"cells are joined {', '.join(WAYS)}, not '{joined}'{closest(joined, WAYS)}", "joined")
-        self.stem = _mixed(channels, width, 3, activation, norm)
+        self.stem = convolution(channels, width, 3, activation, norm, padding=1)
         self.stages = nn.ModuleList()
         given = width
         for number in range(stages):
             made = width * 2**number
             stage = _Stage(cell, joined, cells, made, activation, norm)
-            between = [_mixed(given, made, 1, activation, norm), nn.AvgPool2d(2, ceil_mode=True)] if number else []
+            between = (
+                [convolution(given, made, 1, activation, norm), nn.AvgPool2d(2, ceil_mode=True)] if number else []
+            )
             self.stages.append(nn.Sequential(*between, stage))
             given = stage.output_channels
         self.dropout = dropout_place(dropout)
@@ -189,7 +191,7 @@ class _Stage(nn.Module):
         self.output_channels = channels * (cells + 1) if joined == "dense" else channels
         self.cells = nn.ModuleList(Cell(cell, channels, activation, norm) for _ in range(cells))
         inputs = range(1, cells + 1) if joined == "dense" else ()
-        self.mixed = nn.ModuleList(_mixed(channels * count, channels, 1, activation, norm) for count in inputs)
+        self.mixed = nn.ModuleList(convolution(channels * count, channels, 1, activation, norm) for count in inputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From (batch, channels, height, width) to (batch, output_channels, height, width)."""
@@ -201,12 +203,3 @@ class _Stage(nn.Module):
         for cell in self.cells:
             x = x + cell(x) if self.joined == "residual" else cell(x)
         return x
-
-
-def _mixed(inputs: int, outputs: int, side: int, activation: str, norm: str | None) -> nn.Sequential:
-    """A convolution with norm and activation that keeps height and width."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=norm is None),
-        norm_layer(norm, outputs, dimensions=2),
-        activation_named(activation),
-    )

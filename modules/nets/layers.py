@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,9 +13,18 @@ from trainoff.errors import UserError, closest
 from trainoff.modules.nets.ghost_batch_norm import GhostBatchNorm1d, GhostBatchNorm2d
 from trainoff.modules.nets.norms import NORMS
 
+
+class TanhGELU(nn.GELU):
+    """GELU by its approximation with tanh (Hendrycks & Gimpel 2016, section 2), as GPT-2 computes it."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
+    "gelu_tanh": TanhGELU,
     "hardswish": nn.Hardswish,
     "identity": nn.Identity,
     "leaky_relu": nn.LeakyReLU,
@@ -126,11 +135,43 @@ def dropout_place(p: float) -> nn.Dropout:
     return nn.Dropout(p)
 
 
-def image_sizes(input_shape: Sequence[int]) -> tuple[int, int, int]:
+def convolution(
+    inputs: int,
+    outputs: int,
+    kernel_size: int,
+    nonlinearity: str,
+    norm: Norm,
+    stride: int = 1,
+    padding: int = 0,
+) -> nn.Sequential:
+    """A convolution, its norm and its activation; the convolution has biases where no norm takes them out again.
+
+    Args:
+        inputs: Channels.
+        outputs: Channels.
+        kernel_size: Of both sides.
+        nonlinearity: The activation, by name.
+        norm: By name.
+        stride: Of both sides.
+        padding: Zeros at each of the four borders.
+    """
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size, stride, padding, bias=norm is None),
+        norm_layer(norm, outputs, dimensions=2),
+        activation(nonlinearity),
+    )
+
+
+def image_sizes(input_shape: Sequence[int], smallest: int = 1, instead: str = "") -> tuple[int, int, int]:
     """Channels, height and width of an image's shape.
 
+    Args:
+        input_shape: Of one sample.
+        smallest: Height and width that the net needs.
+        instead: What takes smaller ones, for the message.
+
     Raises:
-        UserError: For a shape that is not an image's.
+        UserError: For a shape that is not an image's, or an image that is too small.
     """
     if len(input_shape) != 3:
         raise UserError(
@@ -139,7 +180,22 @@ def image_sizes(input_shape: Sequence[int]) -> tuple[int, int, int]:
             "input_shape",
         )
     channels, height, width = input_shape
+    if min(height, width) < smallest:
+        raise UserError(
+            f"this net takes images from {smallest} x {smallest}, not {height} x {width}{instead and f'; {instead}'}",
+            "input_shape",
+        )
     return channels, height, width
+
+
+def check_one_of(argument: str, value: str, choices: Collection[str]) -> None:
+    """Refuse a word that is not among the choices.
+
+    Raises:
+        UserError: Naming the argument and the choices.
+    """
+    if value not in choices:
+        raise UserError(f"'{value}' is none of {', '.join(choices)}{closest(str(value), choices)}", argument)
 
 
 def check_widths(argument: str, widths: Sequence[int], count: int | None = None) -> None:

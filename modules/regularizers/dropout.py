@@ -17,8 +17,8 @@ _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 class Dropout(LayerSetting):
     """Sets the probability of every dropout layer of the module, during fit (Srivastava et al. 2014).
 
-    trainoff's nets have such layers at the usual places, with probability 0 by default; a module without any is
-    refused.
+    trainoff's nets have such layers at the usual places, with probability 0 by default or with their paper's; a module
+    without any is refused.
 
     Args:
         p: Share of activations that are zeroed in training, in [0, 1).

@@ -29,6 +29,8 @@ def command(arguments: argparse.Namespace) -> None:
             unsupported = getattr(entry, "unsupported", "")
             note += f" (not offered: {unsupported})" if unsupported else ""
             print(f"{entry.name:<{width}}  {entry.summary}{note}")
+            if details := getattr(entry, "details", ""):
+                print(f"{'':<{width}}  {details}")
 
 
 def _row(kind: str, entry: Entry) -> dict[str, str]:
@@ -39,6 +41,7 @@ def _row(kind: str, entry: Entry) -> dict[str, str]:
         "formula": entry.formula,
         "paper": entry.paper,
         "package": entry.package,
+        **({"details": entry.details} if hasattr(entry, "details") else {}),
     }
 
 

@@ -17,7 +17,7 @@ def command(arguments: argparse.Namespace) -> None:
     from trainoff.progress import show_progress
     from trainoff.running import write_board
 
-    suite = load_suite(arguments.suite)
+    suite = load_suite(arguments.suite, arguments.scale)
     if arguments.seeds is not None:
         suite = suite.with_seeds(arguments.seeds)
     if arguments.only is not None:

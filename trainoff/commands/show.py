@@ -7,6 +7,7 @@ import inspect
 import json
 from typing import Any
 
+from trainoff.benchmarks.suite_yaml import read_yaml
 from trainoff.catalogue import find
 from trainoff.modules.schedules import ScheduleEntry
 from trainoff.output import print_document
@@ -86,7 +87,9 @@ def facts_of(kind: str, entry: Entry) -> dict[str, Any]:
     if getattr(entry, "unsupported", ""):
         facts["not offered"] = entry.unsupported  # type: ignore[attr-defined]
     if kind == "suites":
-        facts["file"] = str(entry.load())
+        path = entry.load()
+        scales = read_yaml(path).data.get("scales", {})
+        facts |= {"file": str(path), "scales": ", ".join(scales)}
         return facts
     if not entry.target:
         return facts

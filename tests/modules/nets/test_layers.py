@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,11 @@ def features(shape: tuple[int, ...]) -> Tensor:
 
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "identity"])
 def test_an_activation_is_torchs(name: str) -> None:
-    functions: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
+    functions: dict[str, Callable[[Tensor], Tensor]] = {
+        "gelu_tanh": lambda x: x / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        "sigmoid": torch.sigmoid,
+        "tanh": torch.tanh,
+    }
     function = functions.get(name) or getattr(F, name)
     x = features(VECTORS)
     torch.testing.assert_close(activation(name)(x), function(x))

@@ -169,6 +169,15 @@ def test_a_compiled_net_gives_the_same(name: str) -> None:
     torch.testing.assert_close(compiled(*x), net(*x))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet20", "mlp"])  # with convolutions and without
+def test_inductor_gives_the_same(name: str) -> None:
+    net = tiny(name).eval()
+    compiled: Any = torch.compile(net, backend="inductor")
+    x = samples_for(name)
+    torch.testing.assert_close(compiled(*x), net(*x), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_exported_net_gives_the_same(name: str) -> None:
     net = tiny(name).eval()
