@@ -39,6 +39,12 @@ SUITES = Registry(
             paper="Schneider, Balles & Hennig 2019, DeepOBS: a deep learning optimizer benchmark suite",
         ),
         SuiteEntry(
+            "mnist1d",
+            f"{_HOME}:mnist1d.yaml",
+            "MNIST-1D with a linear model, an MLP and a temporal convolutional net; minutes",
+            paper="Greydanus and Kobak 2024, Scaling Down Deep Learning with MNIST-1D, arXiv:2011.14439",
+        ),
+        SuiteEntry(
             "overfit", f"{_HOME}:overfit.yaml", "few samples, wrong labels among them: regularizers against none"
         ),
         SuiteEntry(

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 from trainoff.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
+    from trainoff.datamodules.cifar import CIFAR10, CIFAR100
     from trainoff.datamodules.fashion_mnist import FashionMNIST
+    from trainoff.datamodules.hub_images import HubImages
+    from trainoff.datamodules.image_datamodule import ImageDataModule
+    from trainoff.datamodules.image_folder import ImageFolder
     from trainoff.datamodules.in_memory import InMemoryDataModule
+    from trainoff.datamodules.mnist import MNIST
     from trainoff.datamodules.mnist1d import MNIST1D
     from trainoff.datamodules.pairs_datamodule import PairsDataModule
     from trainoff.datamodules.registry import DATAMODULES, DataModuleEntry
@@ -24,13 +29,19 @@ if TYPE_CHECKING:
     from trainoff.datamodules.token_datamodule import TokenDataModule
 
 __all__ = [
+    "CIFAR10",
+    "CIFAR100",
     "DATAMODULES",
+    "MNIST",
     "MNIST1D",
     "BreastCancer",
     "DataModuleEntry",
     "Diabetes",
     "Digits",
     "FashionMNIST",
+    "HubImages",
+    "ImageDataModule",
+    "ImageFolder",
     "InMemoryDataModule",
     "PairsDataModule",
     "RawData",
@@ -52,6 +63,12 @@ _HOMES = {
     "FashionMNIST": "fashion_mnist",
     "InMemoryDataModule": "in_memory",
     "RawData": "splits",
+    "CIFAR10": "cifar",
+    "CIFAR100": "cifar",
+    "HubImages": "hub_images",
+    "ImageDataModule": "image_datamodule",
+    "ImageFolder": "image_folder",
+    "MNIST": "mnist",
     "TensorBatches": "tensor_batches",
     "TensorDataModule": "tensor_datamodule",
     "PairsDataModule": "pairs_datamodule",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
+from trainoff.datamodules.whole_files import write_whole
 from trainoff.errors import UserError
 
 
@@ -44,16 +44,24 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
+def is_whole_idx(path: Path) -> bool:
+    """Whether an uncompressed file is as long as its header says; of a compressed one only that it is there."""
+    if path.suffix == ".gz":
+        return path.exists()
+    with path.open("rb") as file:
+        header = file.read(4)
+        dimensions = header[3] if len(header) == 4 else 0
+        sizes = file.read(4 * dimensions)
+    if len(sizes) != 4 * dimensions or not dimensions:
+        return False
+    return path.stat().st_size == 4 + 4 * dimensions + int(math.prod(struct.unpack(f">{dimensions}I", sizes)))
+
+
 def write_idx(path: Path, values: npt.NDArray[np.uint8]) -> None:
-    """Write an uncompressed idx file, all of it or nothing: a process that is killed leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-        try:
-            file.write(struct.pack(f">2xBB{values.ndim}I", 8, values.ndim, *values.shape))
-            file.write(np.ascontiguousarray(values).data)
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.replace(file.name, path)
+    """Write an uncompressed idx file, all of it or nothing."""
+
+    def write(file: IO[bytes]) -> None:
+        file.write(struct.pack(f">2xBB{values.ndim}I", 8, values.ndim, *values.shape))
+        file.write(np.ascontiguousarray(values).data)
+
+    write_whole(path, write)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainoff.datamodules.registry import DataModuleEntry
-from trainoff.datamodules.tensor_batches import TensorBatches, epoch_order
+from trainoff.datamodules.tensor_batches import BatchTransform, TensorBatches, epoch_order
 from trainoff.seeds import derive_seed
 
 _EVALUATION_BATCH = 2048  # large, for speed: evaluation keeps no activations for a backward pass
@@ -65,32 +65,43 @@ class InMemoryDataModule(L.LightningDataModule, ABC):
         self._order_seed = derive_seed(torch.initial_seed(), "order")
         self._splits = self.load_splits()
 
-    def split(self, name: str) -> tuple[Tensor, Tensor]:
+    def stored(self, name: str) -> tuple[Tensor, Tensor]:
         """Inputs and targets of ``"train"``, ``"val"`` or ``"test"``, as :meth:`load_splits` gave them."""
         self.setup()
         return self._splits[name]
+
+    def split(self, name: str) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of ``"train"``, ``"val"`` or ``"test"``, as a net is given them for evaluation."""
+        return self.stored(name)
+
+    def batch_transform(self, training: bool) -> BatchTransform | None:
+        """What is done to the stored batches on their way to the net; augmentation in training only."""
+        return None
 
     def train_dataloader(self) -> TensorBatches:
         """The training split in batches of ``batch_size``, in a new order each epoch."""
         # Lightning cannot switch the shuffling of a loader that is not torch's off, and overfitting needs one order.
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
         options = {"shuffle": shuffle, "seed": self._order_seed, "replacement": self.replacement and shuffle}
-        parts = {"microbatches": self.microbatches, "equal_shares": True}
-        return self._batches(self.split("train"), self.batch_size, **options, **parts)
+        parts = {"microbatches": self.microbatches, "equal_shares": True, "transform": self.batch_transform(True)}
+        return self._batches(self.stored("train"), self.batch_size, **options, **parts)
 
     def train_eval_dataloader(self) -> TensorBatches:
         """A fixed part of the training split, as large as the test split, with the labels used for training."""
-        count = len(self.split("test")[0])
-        inputs, targets = self.split("train")
-        return self._batches((inputs[:count], targets[:count]), self.evaluation_batch)
+        count = len(self.stored("test")[0])
+        inputs, targets = self.stored("train")
+        return self._evaluation((inputs[:count], targets[:count]))
 
     def val_dataloader(self) -> TensorBatches:
         """The validation split in large batches, in a fixed order."""
-        return self._batches(self.split("val"), self.evaluation_batch)
+        return self._evaluation(self.stored("val"))
 
     def test_dataloader(self) -> TensorBatches:
         """The test split in large batches, in a fixed order."""
-        return self._batches(self.split("test"), self.evaluation_batch)
+        return self._evaluation(self.stored("test"))
+
+    def _evaluation(self, tensors: tuple[Tensor, Tensor]) -> TensorBatches:
+        return self._batches(tensors, self.evaluation_batch, transform=self.batch_transform(False))
 
     def _batches(self, tensors: tuple[Tensor, ...], size: int | Literal["full"], **options: Any) -> TensorBatches:
         if self.trainer is None:
@@ -111,5 +122,5 @@ class InMemoryDataModule(L.LightningDataModule, ABC):
 
     def order_digest(self) -> str:
         """SHA-256 of the indices in the order of the first training epoch."""
-        order = epoch_order(len(self.split("train")[0]), self._order_seed, 0, self.replacement)
+        order = epoch_order(len(self.stored("train")[0]), self._order_seed, 0, self.replacement)
         return hashlib.sha256(order.numpy().data).hexdigest()

@@ -36,8 +36,8 @@ class DataModuleEntry(Entry):
     @property
     def details(self) -> str:
         """Shape, classes, samples, size, licence, citation, in one line; what the user's file decides is left out."""
-        classes = "regression" if self.num_classes is None else f"{self.num_classes} classes"
-        facts = [f"inputs {self.input_shape}, {classes}"] if self.input_shape else []
+        what = f"{self.num_classes} classes" if self.num_classes else self.task
+        facts = [f"inputs {self.input_shape}, {what}"] if self.input_shape else []
         facts += [f"{self.num_samples:,} samples"] if self.num_samples else []
         facts += [_size(self.size_bytes)] if self.size_bytes else []
         return "; ".join(filter(None, [", ".join(facts), self.licence, self.paper]))
@@ -144,9 +144,70 @@ PAIRS = DataModuleEntry(
     goal="sequence to sequence",
 )
 
+MNIST = DataModuleEntry(
+    name="mnist",
+    target="trainoff.datamodules.mnist:MNIST",
+    summary="handwritten digits, 28x28 grey images (idx files or the hub)",
+    paper="LeCun, Cortes and Burges, The MNIST database of handwritten digits; LeCun, Bottou, Bengio and Haffner "
+    "1998, Gradient-based learning applied to document recognition, Proceedings of the IEEE 86(11)",
+    num_samples=70_000,
+    input_shape=(1, 28, 28),
+    num_classes=10,
+    licence="none stated by its authors' page; the hub's copy says MIT",
+    size_bytes=11_594_722,
+)
+CIFAR10 = DataModuleEntry(
+    name="cifar10",
+    target="trainoff.datamodules.cifar:CIFAR10",
+    summary="small colour images of 10 kinds of things, 32x32 (the binary version's files or the hub)",
+    paper="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images, technical report, Toronto",
+    num_samples=60_000,
+    input_shape=(3, 32, 32),
+    num_classes=10,
+    licence="none stated by its author",
+    size_bytes=170_052_171,
+)
+CIFAR100 = DataModuleEntry(
+    name="cifar100",
+    target="trainoff.datamodules.cifar:CIFAR100",
+    summary="small colour images of 100 kinds of things, 32x32 (the binary version's files or the hub)",
+    paper="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images, technical report, Toronto",
+    num_samples=60_000,
+    input_shape=(3, 32, 32),
+    num_classes=100,
+    licence="none stated by its author",
+    size_bytes=168_513_733,
+)
+HUB_IMAGES = DataModuleEntry(
+    name="hub_images",
+    target="trainoff.datamodules.hub_images:HubImages",
+    summary="any image set of the Hugging Face hub, by its name",
+    licence="that of the set: see its page on the hub",
+)
+IMAGE_FOLDER = DataModuleEntry(
+    name="image_folder",
+    target="trainoff.datamodules.image_folder:ImageFolder",
+    summary="your own images: a folder for each class, within train/, val/ and test/ or without",
+    licence="that of your images",
+)
+
 DATAMODULES: Registry[DataModuleEntry] = Registry(
     "datamodule",
-    [DIGITS, BREAST_CANCER, WINE, DIABETES, FASHION_MNIST, MNIST1D, TEXT, PAIRS],
+    [
+        DIGITS,
+        BREAST_CANCER,
+        WINE,
+        DIABETES,
+        FASHION_MNIST,
+        MNIST1D,
+        TEXT,
+        PAIRS,
+        MNIST,
+        CIFAR10,
+        CIFAR100,
+        HUB_IMAGES,
+        IMAGE_FOLDER,
+    ],
     DataModuleEntry,
     "trainoff.datamodules",
 )

@@ -21,13 +21,15 @@ Array = npt.NDArray[Any]
 class RawData(NamedTuple):
     """A data set as it comes: inputs ``(n, *input_shape)``; targets ``(n,)``, classes counted from 0 or numbers.
 
-    The test arrays are those of the official test split, None where the set has none.
+    The test arrays are those of the official test split, None where the set has none; likewise for validation.
     """
 
     inputs: Array
     targets: Array
     test_inputs: Array | None = None
     test_targets: Array | None = None
+    val_inputs: Array | None = None
+    val_targets: Array | None = None
 
 
 class Split(NamedTuple):
@@ -49,20 +51,22 @@ class Splits(NamedTuple):
 class SplitPlan:
     """How a data set is split; the arguments are those of :class:`TensorDataModule`.
 
+    A fraction is None where the set has an official split of that name.
+
     Raises:
         UserError: Where a fraction is out of range.
     """
 
     seed: int
-    val_fraction: float
+    val_fraction: float | None
     test_fraction: float | None
     label_noise: float
     train_samples: int | None
 
     def __post_init__(self) -> None:
-        if not 0 < self.val_fraction < 1:
+        if self.val_fraction is not None and not 0 < self.val_fraction < 1:
             raise UserError(f"{self.val_fraction} is not a share; it must be between 0 and 1", "val_fraction")
-        if self.test_fraction is not None and not 0 < self.test_fraction < 1 - self.val_fraction:
+        if self.test_fraction is not None and not 0 < self.test_fraction < 1 - (self.val_fraction or 0):
             raise UserError(f"{self.test_fraction} must be between 0 and 1 - val_fraction", "test_fraction")
         if not 0 <= self.label_noise <= 1:
             raise UserError(f"{self.label_noise} is not a share; it must be from 0 to 1", "label_noise")
@@ -79,17 +83,17 @@ class SplitPlan:
             num_classes: The number of classes, which are then stratified; None for regression.
 
         Raises:
-            UserError: Where a split would be empty, ``train_samples`` is out of range, or ``test_fraction`` does not
-                go with the set: it is None where there is an official test split, and a number where there is none.
+            UserError: Where a split would be empty, ``train_samples`` is out of range, or a fraction does not go with
+                the set: it is None where there is an official split, and a number where there is none.
         """
-        if (self.test_fraction is None) != (raw.test_inputs is not None):
-            facts = "no official test split; give a share" if raw.test_inputs is None else "one; leave it None"
-            raise UserError(f"{self.test_fraction} does not go with this set, which has {facts}", "test_fraction")
+        _check_fraction(self.test_fraction, raw.test_inputs, "test")
+        _check_fraction(self.val_fraction, raw.val_inputs, "val")
         order = split_order(raw.targets, self.seed, stratified=num_classes is not None)
-        val = round(self.val_fraction * len(order))
+        val = round((self.val_fraction or 0) * len(order))
         test = round((self.test_fraction or 0) * len(order))
         left = len(order) - val - test
-        if min(val, left) < 1 or (self.test_fraction is not None and test < 1):
+        enough_to_validate = self.val_fraction is None or val >= 1
+        if not enough_to_validate or left < 1 or (self.test_fraction is not None and test < 1):
             raise UserError(
                 f"{len(order)} samples would be split into {left} to train, {val} to validate and {test} to test",
                 "val_fraction" if test or self.test_fraction is None else "test_fraction",
@@ -102,10 +106,18 @@ class SplitPlan:
         training, validation, testing = (Split(raw.inputs[part], raw.targets[part]) for part in parts)
         if raw.test_inputs is not None and raw.test_targets is not None:
             testing = Split(raw.test_inputs, raw.test_targets)
+        if raw.val_inputs is not None and raw.val_targets is not None:
+            validation = Split(raw.val_inputs, raw.val_targets)
         if num_classes is not None:
             noisy = with_label_noise(training.targets, num_classes, self.label_noise, self.seed)
             training = training._replace(targets=noisy)
         return Splits(training, validation, testing)
+
+
+def _check_fraction(fraction: float | None, official: Array | None, split: str) -> None:
+    if (fraction is None) != (official is not None):
+        facts = f"no official {split} split; give a share" if official is None else "one; leave it None"
+        raise UserError(f"{fraction} does not go with this set, which has {facts}", f"{split}_fraction")
 
 
 def random_words(count: int, seed: int, purpose: str) -> npt.NDArray[np.uint64]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +35,29 @@ def epoch_order(samples: int, seed: int, epoch: int, replacement: bool = False) 
     return torch.randperm(samples, generator=generator)
 
 
+class BatchTransform(Protocol):
+    """What is done to the batches after they are sliced, such as augmentation on the device."""
+
+    def for_epoch(
+        self, samples: int, seed: int, epoch: int, device: torch.device
+    ) -> Callable[[tuple[Tensor, ...], int, int], tuple[Tensor, ...]]:
+        """The function of one epoch, from a batch and its places to the batch that is yielded.
+
+        It depends on its arguments alone, and leaves the global random state as it is.
+
+        Args:
+            samples: The number of samples in an epoch.
+            seed: The seed of the order.
+            epoch: The epoch, from 0.
+            device: Where the tensors are.
+
+        Returns:
+            ``function(batch, start, stop)``: ``start`` and ``stop`` are the places of the batch's samples in the
+            epoch's order over all ranks. It returns new tensors: those that it gets may be views of the data set.
+        """
+        ...
+
+
 class TensorBatches:
     """An iterable over batches of in-memory tensors, for a Lightning Trainer or for a plain loop.
 
@@ -60,6 +83,7 @@ class TensorBatches:
             leaves fewer than ``world_size`` samples out of an epoch. Otherwise shares are near-equal, no sample is
             left out, and a last batch of fewer samples than ranks joins the one before it.
         device: Where to move the tensors, once.
+        transform: What is done to each batch.
 
     Raises:
         UserError: Where no such batches can be made: a batch size below 1, more micro-batches than samples, a batch
@@ -79,6 +103,7 @@ class TensorBatches:
         world_size: int = 1,
         equal_shares: bool = False,
         device: torch.device | str | None = None,
+        transform: BatchTransform | None = None,
     ) -> None:
         self.samples = len(tensors[0])
         if any(len(tensor) != self.samples for tensor in tensors):
@@ -114,6 +139,7 @@ class TensorBatches:
         self.replacement = replacement
         self.rank = rank
         self.world_size = world_size
+        self.transform = transform
         self.epoch = 0
         self._yielded = 0
         self._resumed: dict[str, int] = {}
@@ -157,17 +183,23 @@ class TensorBatches:
         begun = resumed.get("yielded", 0) if resumed.get("epoch") == self.epoch else 0
         # A whole epoch is over, and without a shuffle the next one bears the same number.
         self._yielded = begun if begun < len(self) else 0
-        parts = itertools.islice(self._parts(), self._yielded, None)
-        if not (self.shuffle or self.replacement):
-            for start, stop in parts:
-                self._yielded += 1
-                yield tuple(tensor[start:stop] for tensor in self.tensors)
-            return
-        order = epoch_order(self.samples, self.seed, self.epoch, self.replacement).to(self.tensors[0].device)
-        for start, stop in parts:
+        slice_batch, transform = self._slicing(), self._transforming()
+        for start, stop in itertools.islice(self._parts(), self._yielded, None):
             self._yielded += 1
-            indices = order[start:stop]
-            yield tuple(tensor.index_select(0, indices) for tensor in self.tensors)
+            batch = slice_batch(start, stop)
+            yield batch if transform is None else transform(batch, start, stop)
+
+    def _slicing(self) -> Callable[[int, int], tuple[Tensor, ...]]:
+        """How this epoch takes a batch from the tensors: as views, or by the order that it has now."""
+        if not (self.shuffle or self.replacement):
+            return lambda start, stop: tuple(tensor[start:stop] for tensor in self.tensors)
+        order = epoch_order(self.samples, self.seed, self.epoch, self.replacement).to(self.tensors[0].device)
+        return lambda start, stop: tuple(tensor.index_select(0, order[start:stop]) for tensor in self.tensors)
+
+    def _transforming(self) -> Callable[[tuple[Tensor, ...], int, int], tuple[Tensor, ...]] | None:
+        if self.transform is None:
+            return None
+        return self.transform.for_epoch(self.samples, self.seed, self.epoch, self.tensors[0].device)
 
     def _share(self, batch: int) -> tuple[int, int]:
         """This rank's contiguous share of one global batch, as positions in the epoch's order."""

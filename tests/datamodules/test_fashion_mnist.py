@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainoff.datamodules import fashion_mnist
-from trainoff.datamodules.fashion_mnist import FashionMNIST, read_folder
+from trainoff.datamodules import hub
+from trainoff.datamodules.fashion_mnist import FashionMNIST
 from trainoff.datamodules.idx_files import read_idx, write_idx
 from trainoff.errors import UserError
 
@@ -49,7 +49,7 @@ def nowhere(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(fashion_mnist, "_DEBIAN_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(FashionMNIST, "system_folder", tmp_path / "none")
     return tmp_path
 
 
@@ -113,7 +113,7 @@ def test_a_folder_without_a_file_names_it(folder):
 def test_images_and_labels_that_do_not_match_are_refused(folder):
     write_idx(folder / NAMES[1], np.zeros(59, np.uint8))
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz: .* are not Fashion-MNIST's"):
-        read_folder(folder)
+        FashionMNIST().read_folder(folder)
 
 
 def test_the_environment_names_the_folder(folder, nowhere, monkeypatch):
@@ -138,10 +138,11 @@ def test_the_hubs_layout_is_decoded_once_and_kept(nowhere, monkeypatch):
     for part, rows in parts.items():
         rows.to_parquet(nowhere / "parquet" / f"{part}.parquet")
     files = {part: str(nowhere / "parquet" / f"{part}.parquet") for part in parts}
-    hub = datasets.load_dataset("parquet", data_files=files, cache_dir=str(nowhere / "cache"))
+    served = datasets.load_dataset("parquet", data_files=files, cache_dir=str(nowhere / "cache"))
     asked = []
-    monkeypatch.setattr(fashion_mnist, "_hub_answers", lambda: True)
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: asked.append(name) or hub)
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
+    monkeypatch.setattr(hub, "_ask_for", lambda name: None)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: asked.append(name) or served)
     data = FashionMNIST()
     data.prepare_data()
     data.prepare_data()
@@ -209,7 +210,8 @@ def test_a_hub_that_fails_is_one_line(nowhere, monkeypatch):
     def refuse(name: str) -> None:
         raise ConnectionError(f"403\nfor {name}")
 
-    monkeypatch.setattr(fashion_mnist, "_hub_answers", lambda: True)
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
+    monkeypatch.setattr(hub, "_ask_for", lambda name: None)
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(UserError, match=r"the hub failed \(403 for zalando-datasets/fashion_mnist\); install Debian"):
         FashionMNIST().prepare_data()
@@ -219,12 +221,12 @@ def test_a_hub_or_a_proxy_that_listens_answers(nowhere, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
-        assert fashion_mnist._hub_answers()
+        assert hub.hub_answers()
         monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
-        assert fashion_mnist._hub_answers()
+        assert hub.hub_answers()
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        assert not fashion_mnist._hub_answers()
+        assert not hub.hub_answers()
 
 
 @pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's package dataset-fashion-mnist is not installed")
@@ -235,7 +237,7 @@ def test_the_real_set_has_the_published_counts_and_splits():
     for name, count in (("train", 5000), ("val", 1000), ("test", 1000)):
         assert data.split(name)[0].shape[1:] == data.input_shape == (1, 28, 28)
         assert torch.bincount(data.split(name)[1]).tolist() == [count] * 10
-    pixels = read_folder(DEBIAN).inputs / np.float32(255)
+    pixels = FashionMNIST().read_folder(DEBIAN).inputs / np.float32(255)
     # the mean and the deviation of the 60,000, as published in many places
     assert float(pixels.mean(dtype=np.float64)) == pytest.approx(0.2860, abs=5e-5)
     assert float(pixels.std(dtype=np.float64)) == pytest.approx(0.3530, abs=5e-5)
