@@ -10,24 +10,29 @@ from typing import TYPE_CHECKING
 from trainoff.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
+    from trainoff.datamodules.alteration_registry import ALTERATIONS
+    from trainoff.datamodules.altered import Altered
     from trainoff.datamodules.fashion_mnist import FashionMNIST
     from trainoff.datamodules.in_memory import InMemoryDataModule
     from trainoff.datamodules.mnist1d import MNIST1D
     from trainoff.datamodules.registry import DATAMODULES, DataModuleEntry
-    from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Wine
+    from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Iris, Wine
     from trainoff.datamodules.splits import RawData
     from trainoff.datamodules.tensor_batches import TensorBatches
     from trainoff.datamodules.tensor_datamodule import TensorDataModule
 
 __all__ = [
+    "ALTERATIONS",
     "DATAMODULES",
     "MNIST1D",
+    "Altered",
     "BreastCancer",
     "DataModuleEntry",
     "Diabetes",
     "Digits",
     "FashionMNIST",
     "InMemoryDataModule",
+    "Iris",
     "RawData",
     "TensorBatches",
     "TensorDataModule",
@@ -35,14 +40,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ALTERATIONS": "alteration_registry",
     "DATAMODULES": "registry",
     "MNIST1D": "mnist1d",
+    "Altered": "altered",
     "BreastCancer": "scikit_learn",
     "DataModuleEntry": "registry",
     "Diabetes": "scikit_learn",
     "Digits": "scikit_learn",
     "FashionMNIST": "fashion_mnist",
     "InMemoryDataModule": "in_memory",
+    "Iris": "scikit_learn",
     "RawData": "splits",
     "TensorBatches": "tensor_batches",
     "TensorDataModule": "tensor_datamodule",

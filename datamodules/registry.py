@@ -103,10 +103,27 @@ MNIST1D = DataModuleEntry(
     licence="Apache-2.0",
     size_bytes=1_640_000,
 )
+ALTERED = DataModuleEntry(
+    name="altered",
+    target="trainoff.datamodules.altered:Altered",
+    summary="another set with noisy labels, a long tail, permuted pixels, ... (`trainoff list alterations`)",
+    licence="that of the altered set",
+)
+IRIS = DataModuleEntry(
+    name="iris",
+    target="trainoff.datamodules.scikit_learn:Iris",
+    summary="three species of iris by 4 lengths and widths (scikit-learn, no download)",
+    paper="Fisher 1936, The use of multiple measurements in taxonomic problems; UCI, doi:10.24432/C56C76",
+    num_samples=150,
+    input_shape=(4,),
+    num_classes=3,
+    licence="CC BY 4.0",
+    size_bytes=2_734,
+)
 
 DATAMODULES: Registry[DataModuleEntry] = Registry(
     "datamodule",
-    [DIGITS, BREAST_CANCER, WINE, DIABETES, FASHION_MNIST, MNIST1D],
+    [DIGITS, BREAST_CANCER, WINE, DIABETES, FASHION_MNIST, MNIST1D, IRIS, ALTERED],
     DataModuleEntry,
     "trainoff.datamodules",
 )
