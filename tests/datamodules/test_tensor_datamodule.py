@@ -71,7 +71,7 @@ def rows(table: np.ndarray, targets: np.ndarray) -> set[bytes]:
 
 @pytest.mark.parametrize(
     ("data_class", "load"),
-    [(BreastCancer, datasets.load_breast_cancer), (Wine, datasets.load_wine), (Iris, datasets.load_iris)],
+    [(BreastCancer, datasets.load_breast_cancer), (Wine, datasets.load_wine)],
 )
 def test_the_samples_are_those_of_scikit_learn_scaled_by_its_own_scaler(data_class, load):
     data = data_class()
