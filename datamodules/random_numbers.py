@@ -19,7 +19,8 @@ Numbers = npt.NDArray[np.float64]
 def uniforms(shape: tuple[int, ...], seed: int, purpose: str) -> Numbers:
     """Numbers between 0 and 1, neither included, odd multiples of 2⁻⁵⁴."""
     words = random_words(math.prod(shape), seed, purpose)
-    return ((words >> np.uint64(11)).astype(np.float64).reshape(shape) + 0.5) * 2.0**-53
+    numbers: Numbers = (words >> np.uint64(11)).astype(np.float64).reshape(shape)
+    return (numbers + 0.5) * 2.0**-53
 
 
 def normals(shape: tuple[int, ...], seed: int, purpose: str) -> Numbers:

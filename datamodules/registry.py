@@ -128,7 +128,7 @@ TWO_MOONS = DataModuleEntry(
     input_shape=(2,),
     num_classes=2,
     licence="none needed: generated",
-    size_bytes=24_000,
+    size_bytes=16_000,
 )
 SPIRALS = DataModuleEntry(
     name="spirals",
@@ -139,7 +139,7 @@ SPIRALS = DataModuleEntry(
     input_shape=(2,),
     num_classes=2,
     licence="none needed: generated",
-    size_bytes=24_000,
+    size_bytes=16_000,
 )
 GAUSSIAN_MIXTURE = DataModuleEntry(
     name="gaussian_mixture",
@@ -149,7 +149,7 @@ GAUSSIAN_MIXTURE = DataModuleEntry(
     input_shape=(10,),
     num_classes=2,
     licence="none needed: generated",
-    size_bytes=176_000,
+    size_bytes=96_000,
 )
 TEACHER_STUDENT = DataModuleEntry(
     name="teacher_student",
