@@ -10,58 +10,80 @@ from typing import TYPE_CHECKING
 from trainoff.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
+    from trainoff.datamodules.alteration_registry import ALTERATIONS
+    from trainoff.datamodules.altered import Altered
     from trainoff.datamodules.cifar import CIFAR10, CIFAR100
     from trainoff.datamodules.fashion_mnist import FashionMNIST
+    from trainoff.datamodules.gaussian_mixture import GaussianMixture
     from trainoff.datamodules.hub_images import HubImages
     from trainoff.datamodules.image_datamodule import ImageDataModule
     from trainoff.datamodules.image_folder import ImageFolder
     from trainoff.datamodules.in_memory import InMemoryDataModule
     from trainoff.datamodules.mnist import MNIST
     from trainoff.datamodules.mnist1d import MNIST1D
+    from trainoff.datamodules.modular_arithmetic import ModularArithmetic
     from trainoff.datamodules.pairs_datamodule import PairsDataModule
+    from trainoff.datamodules.planar_points import Spirals, TwoMoons
+    from trainoff.datamodules.quadratic import Quadratic
     from trainoff.datamodules.registry import DATAMODULES, DataModuleEntry
-    from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Wine
+    from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Iris, Wine
     from trainoff.datamodules.splits import RawData
     from trainoff.datamodules.synthetic_pairs import SyntheticPairs
+    from trainoff.datamodules.teacher_student import TeacherStudent
     from trainoff.datamodules.tensor_batches import TensorBatches
     from trainoff.datamodules.tensor_datamodule import TensorDataModule
     from trainoff.datamodules.text import Text
     from trainoff.datamodules.token_datamodule import TokenDataModule
 
 __all__ = [
+    "ALTERATIONS",
     "CIFAR10",
     "CIFAR100",
     "DATAMODULES",
     "MNIST",
     "MNIST1D",
+    "Altered",
     "BreastCancer",
     "DataModuleEntry",
     "Diabetes",
     "Digits",
     "FashionMNIST",
+    "GaussianMixture",
     "HubImages",
     "ImageDataModule",
     "ImageFolder",
     "InMemoryDataModule",
+    "Iris",
+    "ModularArithmetic",
     "PairsDataModule",
+    "Quadratic",
     "RawData",
+    "Spirals",
     "SyntheticPairs",
+    "TeacherStudent",
     "TensorBatches",
     "TensorDataModule",
     "Text",
     "TokenDataModule",
+    "TwoMoons",
     "Wine",
 ]
 
 _HOMES = {
+    "ALTERATIONS": "alteration_registry",
     "DATAMODULES": "registry",
     "MNIST1D": "mnist1d",
+    "Altered": "altered",
     "BreastCancer": "scikit_learn",
     "DataModuleEntry": "registry",
     "Diabetes": "scikit_learn",
     "Digits": "scikit_learn",
     "FashionMNIST": "fashion_mnist",
+    "GaussianMixture": "gaussian_mixture",
     "InMemoryDataModule": "in_memory",
+    "Iris": "scikit_learn",
+    "ModularArithmetic": "modular_arithmetic",
+    "Quadratic": "quadratic",
     "RawData": "splits",
     "CIFAR10": "cifar",
     "CIFAR100": "cifar",
@@ -75,6 +97,9 @@ _HOMES = {
     "SyntheticPairs": "synthetic_pairs",
     "Text": "text",
     "TokenDataModule": "token_datamodule",
+    "Spirals": "planar_points",
+    "TeacherStudent": "teacher_student",
+    "TwoMoons": "planar_points",
     "Wine": "scikit_learn",
 }
 

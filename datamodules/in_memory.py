@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from trainoff.datamodules.alteration_registry import Alteration
 from trainoff.datamodules.registry import DataModuleEntry
 from trainoff.datamodules.tensor_batches import BatchTransform, TensorBatches, epoch_order
+from trainoff.errors import UserError
 from trainoff.seeds import derive_seed
 
 _EVALUATION_BATCH = 2048  # large, for speed: evaluation keeps no activations for a backward pass
@@ -25,6 +27,9 @@ class InMemoryDataModule(L.LightningDataModule, ABC):
     of training samples depends on the global seed at the first :meth:`setup`. The attributes ``input_shape`` (without
     the batch), ``num_classes``, ``output_size``, ``task``, ``licence``, ``citation`` and ``size_bytes`` come from
     ``facts``, and are there before the data are; where they depend on the data, :meth:`load_splits` sets them.
+    Two more are read at the first :meth:`setup`, and may be set until then: ``alterations``, which change the splits
+    one after the other, and ``train_eval_samples``, the size of the part of the training split that
+    :meth:`train_eval_dataloader` gives (by default that of the test split).
 
     Args:
         batch_size: Samples in a global training batch, over all devices; ``"full"`` for the whole training split.
@@ -48,6 +53,8 @@ class InMemoryDataModule(L.LightningDataModule, ABC):
         self.batch_size = batch_size
         self.microbatches = microbatches
         self.replacement = replacement
+        self.alterations: Sequence[Alteration] = ()
+        self.train_eval_samples: int | None = None
         self._splits: Mapping[str, tuple[Tensor, Tensor]] = {}
         self._order_seed = 0
 
@@ -63,10 +70,13 @@ class InMemoryDataModule(L.LightningDataModule, ABC):
         if self._splits:
             return
         self._order_seed = derive_seed(torch.initial_seed(), "order")
-        self._splits = self.load_splits()
+        splits = self.load_splits()
+        for alteration in self.alterations:
+            splits = alteration.apply(splits, self.num_classes)
+        self._splits = splits
 
     def stored(self, name: str) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of ``"train"``, ``"val"`` or ``"test"``, as :meth:`load_splits` gave them."""
+        """Inputs and targets of ``"train"``, ``"val"`` or ``"test"`` as kept, altered where alterations are set."""
         self.setup()
         return self._splits[name]
 
@@ -87,9 +97,15 @@ class InMemoryDataModule(L.LightningDataModule, ABC):
         return self._batches(self.stored("train"), self.batch_size, **options, **parts)
 
     def train_eval_dataloader(self) -> TensorBatches:
-        """A fixed part of the training split, as large as the test split, with the labels used for training."""
-        count = len(self.stored("test")[0])
+        """A fixed part of the training split, as large as the test split, with the labels used for training.
+
+        Raises:
+            UserError: Where ``train_eval_samples`` asks for more than there are.
+        """
         inputs, targets = self.stored("train")
+        count = len(self.stored("test")[0]) if self.train_eval_samples is None else self.train_eval_samples
+        if self.train_eval_samples is not None and not 1 <= count <= len(inputs):
+            raise UserError(f"{count} is not from 1 to the {len(inputs)} training samples", "train_eval_samples")
         return self._evaluation((inputs[:count], targets[:count]))
 
     def val_dataloader(self) -> TensorBatches:

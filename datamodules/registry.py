@@ -190,6 +190,85 @@ IMAGE_FOLDER = DataModuleEntry(
     summary="your own images: a folder for each class, within train/, val/ and test/ or without",
     licence="that of your images",
 )
+ALTERED = DataModuleEntry(
+    name="altered",
+    target="trainoff.datamodules.altered:Altered",
+    summary="another set with noisy labels, a long tail, permuted pixels, ... (`trainoff list alterations`)",
+    licence="that of the altered set",
+)
+IRIS = DataModuleEntry(
+    name="iris",
+    target="trainoff.datamodules.scikit_learn:Iris",
+    summary="three species of iris by 4 lengths and widths (scikit-learn, no download)",
+    paper="Fisher 1936, The use of multiple measurements in taxonomic problems; UCI, doi:10.24432/C56C76",
+    num_samples=150,
+    input_shape=(4,),
+    num_classes=3,
+    licence="CC BY 4.0",
+    size_bytes=2_734,
+)
+TWO_MOONS = DataModuleEntry(
+    name="two_moons",
+    target="trainoff.datamodules.planar_points:TwoMoons",
+    summary="points of two interleaved half circles (generated)",
+    num_samples=1000,
+    input_shape=(2,),
+    num_classes=2,
+    licence="none needed: generated",
+    size_bytes=16_000,
+)
+SPIRALS = DataModuleEntry(
+    name="spirals",
+    target="trainoff.datamodules.planar_points:Spirals",
+    summary="points of spirals around the origin, one a class (generated)",
+    paper="Lang and Witbrock 1988, Learning to tell two spirals apart",
+    num_samples=1000,
+    input_shape=(2,),
+    num_classes=2,
+    licence="none needed: generated",
+    size_bytes=16_000,
+)
+GAUSSIAN_MIXTURE = DataModuleEntry(
+    name="gaussian_mixture",
+    target="trainoff.datamodules.gaussian_mixture:GaussianMixture",
+    summary="normal clouds, one a class, of known Bayes error (generated)",
+    num_samples=2000,
+    input_shape=(10,),
+    num_classes=2,
+    licence="none needed: generated",
+    size_bytes=96_000,
+)
+TEACHER_STUDENT = DataModuleEntry(
+    name="teacher_student",
+    target="trainoff.datamodules.teacher_student:TeacherStudent",
+    summary="the outputs of a random net at random inputs, regression (generated)",
+    paper="Saad and Solla 1995, On-line learning in soft committee machines, Physical Review E 52",
+    num_samples=2000,
+    input_shape=(20,),
+    licence="none needed: generated",
+    size_bytes=168_000,
+)
+MODULAR_ARITHMETIC = DataModuleEntry(
+    name="modular_arithmetic",
+    target="trainoff.datamodules.modular_arithmetic:ModularArithmetic",
+    summary="all pairs a + b mod p, as one-hot vectors or tokens: grokking (generated)",
+    paper="Power et al. 2022, Grokking: generalization beyond overfitting on small algorithmic datasets, "
+    "arXiv:2201.02177",
+    num_samples=3481,
+    input_shape=(2, 59),
+    num_classes=59,
+    licence="none needed: generated",
+    size_bytes=1_670_880,
+)
+QUADRATIC = DataModuleEntry(
+    name="quadratic",
+    target="trainoff.datamodules.quadratic:Quadratic",
+    summary="a quadratic of given condition number, as linear least squares (generated)",
+    num_samples=100,
+    input_shape=(20,),
+    licence="none needed: generated",
+    size_bytes=8_400,
+)
 
 DATAMODULES: Registry[DataModuleEntry] = Registry(
     "datamodule",
@@ -207,6 +286,14 @@ DATAMODULES: Registry[DataModuleEntry] = Registry(
         CIFAR100,
         HUB_IMAGES,
         IMAGE_FOLDER,
+        IRIS,
+        ALTERED,
+        TWO_MOONS,
+        SPIRALS,
+        GAUSSIAN_MIXTURE,
+        TEACHER_STUDENT,
+        MODULAR_ARITHMETIC,
+        QUADRATIC,
     ],
     DataModuleEntry,
     "trainoff.datamodules",

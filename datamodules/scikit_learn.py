@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from trainoff.datamodules.registry import BREAST_CANCER, DIABETES, DIGITS, WINE, DataModuleEntry
+from trainoff.datamodules.registry import BREAST_CANCER, DIABETES, DIGITS, IRIS, WINE, DataModuleEntry
 from trainoff.datamodules.splits import RawData
 from trainoff.datamodules.tensor_datamodule import TensorDataModule
 from trainoff.errors import UserError
@@ -114,3 +114,21 @@ class Diabetes(TensorDataModule):
 
         # scikit-learn's scaled features were scaled with the test samples among them
         return RawData(*load_diabetes(return_X_y=True, scaled=False))
+
+
+class Iris(TensorDataModule):
+    """150 irises by the length and the width of sepal and petal; inputs ``(4,)``; the three classes are species.
+
+    Arguments as for :class:`TensorDataModule`; each feature is standardised by itself.
+
+    Source: Fisher 1936, The use of multiple measurements in taxonomic problems.
+    """
+
+    facts: ClassVar[DataModuleEntry] = IRIS
+    per_feature: ClassVar[bool] = True
+
+    def raw_data(self) -> RawData:
+        """The measurements in centimetres, and the species."""
+        from sklearn.datasets import load_iris
+
+        return RawData(*load_iris(return_X_y=True))

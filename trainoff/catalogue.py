@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainoff.benchmarks.suite_registry import SUITES
+from trainoff.datamodules.alteration_registry import ALTERATIONS
 from trainoff.datamodules.registry import DATAMODULES
 from trainoff.errors import UserError, closest
 from trainoff.modules.batch_regimes import BATCH_REGIMES
@@ -23,6 +24,7 @@ KINDS: dict[str, Registry[Entry]] = {
     "nets": NETS,
     "norms": NORMS,
     "datamodules": DATAMODULES,
+    "alterations": ALTERATIONS,
     "optimizers": OPTIMIZERS,
     "schedules": SCHEDULES,
     "regularizers": REGULARIZERS,

@@ -22,8 +22,8 @@ def test_every_public_name_resolves_and_an_unknown_one_does_not():
     for name in trainoff.datamodules.__all__:
         assert getattr(trainoff.datamodules, name) is not None
         assert name in dir(trainoff.datamodules)
-    with pytest.raises(AttributeError, match="no attribute 'Iris'"):
-        _ = trainoff.datamodules.Iris
+    with pytest.raises(AttributeError, match="no attribute 'Irises'"):
+        _ = trainoff.datamodules.Irises
 
 
 @pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine", "diabetes", "fashion_mnist", "mnist1d"])

@@ -9,11 +9,11 @@ import torch
 from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
-from trainoff.datamodules import MNIST1D, BreastCancer, Diabetes, Digits, RawData, TensorDataModule, Wine
+from trainoff.datamodules import MNIST1D, BreastCancer, Diabetes, Digits, Iris, RawData, TensorDataModule, Wine
 from trainoff.datamodules.registry import DataModuleEntry
 from trainoff.errors import UserError
 
-SHIPPED = [Digits, BreastCancer, Wine, Diabetes, MNIST1D]
+SHIPPED = [Digits, BreastCancer, Wine, Diabetes, MNIST1D, Iris]
 
 
 def whole(data: TensorDataModule) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,6 +28,7 @@ def whole(data: TensorDataModule) -> tuple[torch.Tensor, torch.Tensor]:
         (BreastCancer, 569, (341, 114, 114), (30,), 2),
         (Wine, 178, (106, 36, 36), (13,), 3),
         (Diabetes, 442, (266, 88, 88), (10,), 1),
+        (Iris, 150, (90, 30, 30), (4,), 3),
         (MNIST1D, 5000, (3200, 800, 1000), (40,), 10),
     ],
 )
@@ -105,10 +106,11 @@ DIGESTS = {
     "BreastCancer": "2380ba9325b81f68",
     "Wine": "5e96104e6598ec74",
     "Diabetes": "162cddbb893e17c3",
+    "Iris": "6bcb794011031cc0",
 }
 
 
-@pytest.mark.parametrize("data_class", [Digits, BreastCancer, Wine, Diabetes])
+@pytest.mark.parametrize("data_class", [Digits, BreastCancer, Wine, Diabetes, Iris])
 def test_the_splits_never_change(data_class):
     torch.manual_seed(random.randrange(1000))  # the global seed has no part in them
     assert data_class().digest()[:16] == DIGESTS[data_class.__name__]
