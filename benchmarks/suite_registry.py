@@ -39,6 +39,11 @@ SUITES = Registry(
             paper="Schneider, Balles & Hennig 2019, DeepOBS: a deep learning optimizer benchmark suite",
         ),
         SuiteEntry(
+            "tabular",
+            f"{_HOME}:tabular.yaml",
+            "four small tables, an MLP, optimizers and regularizers; minutes",
+        ),
+        SuiteEntry(
             "mnist1d",
             f"{_HOME}:mnist1d.yaml",
             "MNIST-1D with a linear model, an MLP and a temporal convolutional net; minutes",
