@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from trainoff.datamodules.alteration_registry import ALTERATIONS
     from trainoff.datamodules.altered import Altered
     from trainoff.datamodules.cifar import CIFAR10, CIFAR100
+    from trainoff.datamodules.facts.entry import DataModuleEntry
     from trainoff.datamodules.fashion_mnist import FashionMNIST
     from trainoff.datamodules.gaussian_mixture import GaussianMixture
     from trainoff.datamodules.hub_images import HubImages
+    from trainoff.datamodules.hub_text import HubText, TinyShakespeare, WikiText2
     from trainoff.datamodules.image_datamodule import ImageDataModule
     from trainoff.datamodules.image_folder import ImageFolder
     from trainoff.datamodules.in_memory import InMemoryDataModule
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
     from trainoff.datamodules.mnist1d import MNIST1D
     from trainoff.datamodules.modular_arithmetic import ModularArithmetic
     from trainoff.datamodules.pairs_datamodule import PairsDataModule
+    from trainoff.datamodules.pairs_files import HubTranslation, PairsFile
     from trainoff.datamodules.planar_points import Spirals, TwoMoons
     from trainoff.datamodules.quadratic import Quadratic
-    from trainoff.datamodules.registry import DATAMODULES, DataModuleEntry
+    from trainoff.datamodules.registry import DATAMODULES
     from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Iris, Wine
     from trainoff.datamodules.splits import RawData
     from trainoff.datamodules.synthetic_pairs import SyntheticPairs
@@ -50,12 +53,15 @@ __all__ = [
     "FashionMNIST",
     "GaussianMixture",
     "HubImages",
+    "HubText",
+    "HubTranslation",
     "ImageDataModule",
     "ImageFolder",
     "InMemoryDataModule",
     "Iris",
     "ModularArithmetic",
     "PairsDataModule",
+    "PairsFile",
     "Quadratic",
     "RawData",
     "Spirals",
@@ -64,18 +70,25 @@ __all__ = [
     "TensorBatches",
     "TensorDataModule",
     "Text",
+    "TinyShakespeare",
     "TokenDataModule",
     "TwoMoons",
+    "WikiText2",
     "Wine",
 ]
 
 _HOMES = {
+    "HubTranslation": "pairs_files",
+    "PairsFile": "pairs_files",
+    "TinyShakespeare": "hub_text",
+    "WikiText2": "hub_text",
+    "HubText": "hub_text",
     "ALTERATIONS": "alteration_registry",
     "DATAMODULES": "registry",
     "MNIST1D": "mnist1d",
     "Altered": "altered",
     "BreastCancer": "scikit_learn",
-    "DataModuleEntry": "registry",
+    "DataModuleEntry": "facts.entry",
     "Diabetes": "scikit_learn",
     "Digits": "scikit_learn",
     "FashionMNIST": "fashion_mnist",

@@ -9,7 +9,8 @@ import lightning as L
 from torch import Tensor
 
 from trainoff.datamodules.building import build_alterations, build_in_memory
-from trainoff.datamodules.registry import ALTERED, DataModuleEntry
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.table_sets import ALTERED
 
 # Hooks that a wrapped DataModule may have of its own, such as augmentation on the device.
 _HOOKS = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trainoff.datamodules.downloaded_images import DownloadedImages
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.image_sets import CIFAR10 as CIFAR10_FACTS
+from trainoff.datamodules.facts.image_sets import CIFAR100 as CIFAR100_FACTS
 from trainoff.datamodules.image_decoding import HubColumn, ImageFormat, decode_images
-from trainoff.datamodules.registry import CIFAR10 as CIFAR10_FACTS
-from trainoff.datamodules.registry import CIFAR100 as CIFAR100_FACTS
-from trainoff.datamodules.registry import DataModuleEntry
 from trainoff.datamodules.splits import RawData
 from trainoff.datamodules.whole_files import write_whole
 from trainoff.errors import UserError

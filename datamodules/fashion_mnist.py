@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.image_sets import FASHION_MNIST
 from trainoff.datamodules.mnist import IdxImages
-from trainoff.datamodules.registry import FASHION_MNIST, DataModuleEntry
 
 
 class FashionMNIST(IdxImages):

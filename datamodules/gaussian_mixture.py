@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.generated_sets import GAUSSIAN_MIXTURE
 from trainoff.datamodules.random_numbers import normals
-from trainoff.datamodules.registry import GAUSSIAN_MIXTURE, DataModuleEntry
 from trainoff.datamodules.splits import RawData
 from trainoff.datamodules.tensor_datamodule import TensorDataModule
 from trainoff.errors import UserError

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainoff.errors import UserError
+
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
 _TRUE = {"1", "ON", "YES", "TRUE"}
@@ -27,12 +29,13 @@ class HubError(Exception):
     """Why a set cannot be had from the hub, on one line."""
 
 
-def load_hub_dataset(name: str, config: str | None = None) -> Mapping[str, Any]:
+def load_hub_dataset(name: str, config: str | None = None, revision: str | None = None) -> Mapping[str, Any]:
     """The splits of a set, from the hub, or from the cache of ``datasets`` where the hub does not serve it.
 
     Args:
         name: Owner and name, such as ``ylecun/mnist``.
         config: The set's configuration, where it has several.
+        revision: A branch or commit other than the main one.
 
     Returns:
         A ``datasets.Dataset`` for each split's name.
@@ -46,7 +49,7 @@ def load_hub_dataset(name: str, config: str | None = None) -> Mapping[str, Any]:
         if not hub_answers():
             raise HubError("the hub cannot be reached")
         _ask_for(name)
-        return _download(name, config)
+        return _download(name, config, revision)
     except HubError:
         cached = _cached(name, config)
         if not cached:
@@ -84,6 +87,12 @@ def own_folders(name: str) -> list[Path]:
     data = os.environ.get("TRAINOFF_DATA")
     named = [Path(data).expanduser() / name] if data else []
     return [*named, cache_folder() / "trainoff" / name]
+
+
+def check_column(features: Mapping[str, Any], column: str, where: str) -> None:
+    """:class:`UserError` that names the columns there are, where this one is not among them."""
+    if column not in features:
+        raise UserError(f"has no column '{column}'; it has {', '.join(features)}", where)
 
 
 def _within(seconds: float, ask: Callable[[], Any]) -> Any:
@@ -127,11 +136,12 @@ def _gated(name: str) -> str:
     return f"'{name}' is gated: ask for access at its page on the hub, then run `hf auth login`"
 
 
-def _download(name: str, config: str | None) -> Mapping[str, Any]:
+def _download(name: str, config: str | None, revision: str | None) -> Mapping[str, Any]:
     from datasets import load_dataset
 
+    chosen = {key: value for key, value in (("name", config), ("revision", revision)) if value is not None}
     try:
-        loaded: Mapping[str, Any] = load_dataset(name) if config is None else load_dataset(name, config)
+        loaded: Mapping[str, Any] = load_dataset(name, **chosen)
     except Exception as error:  # `datasets` raises a dozen types, and those of what it calls
         text = _one_line(error)
         raise HubError(_gated(name) if "gated" in text else f"the hub failed ({text})") from error

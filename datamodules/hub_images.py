@@ -18,10 +18,11 @@ from trainoff.datamodules.decoded_images import (
     read_decoded,
     write_decoded,
 )
-from trainoff.datamodules.hub import HubError, load_hub_dataset, own_folders
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.image_sets import HUB_IMAGES
+from trainoff.datamodules.hub import HubError, check_column, load_hub_dataset, own_folders
 from trainoff.datamodules.image_datamodule import ImageDataModule
-from trainoff.datamodules.image_decoding import HubColumn, check_column, check_resize, common_format, decode_images
-from trainoff.datamodules.registry import HUB_IMAGES, DataModuleEntry
+from trainoff.datamodules.image_decoding import HubColumn, check_resize, common_format, decode_images
 from trainoff.datamodules.splits import RawData
 from trainoff.errors import UserError
 

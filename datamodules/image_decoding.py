@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from trainoff.datamodules.hub import check_column
 from trainoff.errors import UserError
 
 if TYPE_CHECKING:
@@ -129,12 +130,6 @@ class HubColumn:
                     raise UserError("has no image", f"{self._where}, row {place}")
                 yield ImageSource(f"{self._where}, row {place}", content)
                 place += 1
-
-
-def check_column(features: Mapping[str, Any], column: str, where: str) -> None:
-    """:class:`UserError` that names the columns there are, where this one is not among them."""
-    if column not in features:
-        raise UserError(f"has no column '{column}'; it has {', '.join(features)}", where)
 
 
 def _opened(source: ImageSource) -> Image:

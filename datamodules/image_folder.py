@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.image_sets import IMAGE_FOLDER
 from trainoff.datamodules.image_datamodule import ImageDataModule
 from trainoff.datamodules.image_decoding import ImageSource, check_resize, common_format, decode_images
-from trainoff.datamodules.registry import IMAGE_FOLDER, DataModuleEntry
 from trainoff.datamodules.splits import RawData
 from trainoff.errors import UserError
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainoff.datamodules.alteration_registry import Alteration
-from trainoff.datamodules.registry import DataModuleEntry
+from trainoff.datamodules.facts.entry import DataModuleEntry
 from trainoff.datamodules.tensor_batches import BatchTransform, TensorBatches, epoch_order
 from trainoff.errors import UserError
 from trainoff.seeds import derive_seed

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from trainoff.datamodules.downloaded_images import DownloadedImages
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.image_sets import MNIST as FACTS
 from trainoff.datamodules.idx_files import is_whole_idx, read_idx, write_idx
 from trainoff.datamodules.image_decoding import HubColumn, ImageFormat, decode_images
-from trainoff.datamodules.registry import MNIST as FACTS
-from trainoff.datamodules.registry import DataModuleEntry
 from trainoff.datamodules.splits import RawData
 from trainoff.errors import UserError
 

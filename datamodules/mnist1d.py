@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from trainoff.datamodules.registry import MNIST1D as FACTS
-from trainoff.datamodules.registry import DataModuleEntry
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.generated_sets import MNIST1D as FACTS
 from trainoff.datamodules.splits import RawData
 from trainoff.datamodules.tensor_datamodule import TensorDataModule
 

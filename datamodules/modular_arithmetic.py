@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.generated_sets import MODULAR_ARITHMETIC
 from trainoff.datamodules.in_memory import InMemoryDataModule
-from trainoff.datamodules.registry import MODULAR_ARITHMETIC, DataModuleEntry
 from trainoff.datamodules.splits import random_words
 from trainoff.errors import UserError
 

@@ -6,8 +6,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.generated_sets import SPIRALS, TWO_MOONS
 from trainoff.datamodules.random_numbers import normals, rounded
-from trainoff.datamodules.registry import SPIRALS, TWO_MOONS, DataModuleEntry
 from trainoff.datamodules.splits import RawData
 from trainoff.datamodules.tensor_datamodule import TensorDataModule
 from trainoff.errors import UserError

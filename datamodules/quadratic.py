@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.generated_sets import QUADRATIC
 from trainoff.datamodules.in_memory import InMemoryDataModule
 from trainoff.datamodules.random_numbers import Numbers, normals
-from trainoff.datamodules.registry import QUADRATIC, DataModuleEntry
 from trainoff.errors import UserError
 
 

@@ -6,7 +6,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from trainoff.datamodules.registry import BREAST_CANCER, DIABETES, DIGITS, IRIS, WINE, DataModuleEntry
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.image_sets import DIGITS
+from trainoff.datamodules.facts.table_sets import BREAST_CANCER, DIABETES, IRIS, WINE
 from trainoff.datamodules.splits import RawData
 from trainoff.datamodules.tensor_datamodule import TensorDataModule
 from trainoff.errors import UserError

@@ -7,8 +7,9 @@ import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.token_sets import PAIRS
 from trainoff.datamodules.pairs_datamodule import Pair, PairsDataModule, split_pairs
-from trainoff.datamodules.registry import PAIRS, DataModuleEntry
 from trainoff.datamodules.splits import random_words
 from trainoff.datamodules.vocabularies import Tokens
 from trainoff.errors import UserError

@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.generated_sets import TEACHER_STUDENT
 from trainoff.datamodules.planar_points import check_noise
 from trainoff.datamodules.random_numbers import Numbers, normals, rounded
-from trainoff.datamodules.registry import TEACHER_STUDENT, DataModuleEntry
 from trainoff.datamodules.splits import RawData
 from trainoff.datamodules.tensor_datamodule import TensorDataModule
 from trainoff.errors import UserError

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from trainoff.datamodules.registry import TEXT, DataModuleEntry
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.token_sets import TEXT
 from trainoff.datamodules.sentences import entropy_bits_per_byte, sentences
 from trainoff.datamodules.token_datamodule import TokenDataModule
 from trainoff.datamodules.vocabularies import Tokens

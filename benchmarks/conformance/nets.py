@@ -26,7 +26,8 @@ from trainoff.benchmarks.conformance.training_checks import (
     TrainingSubject,
 )
 from trainoff.benchmarks.randomness import seed_everything
-from trainoff.datamodules.registry import DIGITS, DataModuleEntry
+from trainoff.datamodules.facts.entry import DataModuleEntry
+from trainoff.datamodules.facts.image_sets import DIGITS
 from trainoff.datamodules.scikit_learn import Digits
 from trainoff.datamodules.splits import RawData
 from trainoff.modules.gan_net import GANNet

@@ -15,7 +15,7 @@ from users_project import make_trainer
 
 from trainoff.datamodules import Altered, Digits, InMemoryDataModule
 from trainoff.datamodules.alterations import FewerSamples, Imbalance, LabelNoise, PermuteInputs, PermuteLabels
-from trainoff.datamodules.registry import DataModuleEntry
+from trainoff.datamodules.facts.entry import DataModuleEntry
 from trainoff.errors import UserError
 from trainoff.modules import Classifier, Recipe
 

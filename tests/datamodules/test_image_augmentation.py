@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trainoff.datamodules import ImageDataModule, RawData
+from trainoff.datamodules.facts.image_sets import CIFAR10 as FACTS
 from trainoff.datamodules.image_augmentation import Crop, Flip, ImageTransform, build_augmentations
-from trainoff.datamodules.registry import CIFAR10 as FACTS
 from trainoff.errors import UserError
 
 

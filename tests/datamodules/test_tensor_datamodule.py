@@ -10,7 +10,7 @@ from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
 from trainoff.datamodules import MNIST1D, BreastCancer, Diabetes, Digits, Iris, RawData, TensorDataModule, Wine
-from trainoff.datamodules.registry import DataModuleEntry
+from trainoff.datamodules.facts.entry import DataModuleEntry
 from trainoff.errors import UserError
 
 SHIPPED = [Digits, BreastCancer, Wine, Diabetes, MNIST1D, Iris]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainoff.datamodules.registry import DataModuleEntry
+from trainoff.datamodules.facts.entry import DataModuleEntry
 from trainoff.datamodules.splits import RawData
 from trainoff.datamodules.tensor_datamodule import TensorDataModule
 from trainoff.modules.regularizers import Regularizer
