@@ -202,3 +202,63 @@ def test_a_truncated_copy_of_ours_is_made_again(hub: Hub, tmp_path: Path) -> Non
     path = tmp_path / ".cache" / "trainoff" / "mnist" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-100])
     assert run(tmp_path, hub.url, MNIST)[0] == "[100, 20, 20]"
+
+
+def text_rows(texts: list[str]) -> bytes:
+    import datasets
+
+    return parquet_of(datasets.Dataset.from_dict({"text": texts}))
+
+
+def test_a_text_of_the_hub_is_kept_as_text_files(hub: Hub, tmp_path: Path) -> None:
+    """WikiText-2's layout: a configuration of its own, rows that end with their line ends."""
+    parts = {
+        "train": ["= A =\n", "", "the cat sat\n"] * 30,
+        "validation": ["the mat\n"] * 20,
+        "test": ["a hat\n"] * 20,
+    }
+    folder = "wikitext-2-raw-v1"
+    files = {f"{folder}/{name}-00000-of-00001.parquet": text_rows(rows) for name, rows in parts.items()}
+    description = card({name: f"{folder}/{name}-*" for name in parts}, folder)
+    hub.repositories["Salesforce/wikitext"] = {"README.md": description, **files}
+    build = "from trainoff.datamodules import WikiText2; data = WikiText2(length=16)"
+    show = "print(repr(data.decode(data.split('test')[0][0])), data.output_size)"
+    assert run(tmp_path, hub.url, build, show)[0] == "'a hat\\na hat\\na ha' 257"
+    (kept,) = (tmp_path / ".cache" / "trainoff" / "hub_text").iterdir()
+    assert {path.name: path.read_text() for path in kept.iterdir()} == {
+        "train.txt": "= A =\nthe cat sat\n" * 30,
+        "val.txt": "the mat\n" * 20,
+        "test.txt": "a hat\n" * 20,
+    }
+    hub.requests.clear()
+    alone = f"from trainoff.datamodules import WikiText2; data = WikiText2(folder={str(kept)!r}, length=16)"
+    assert run(tmp_path / "elsewhere", hub.url, alone, show)[0] == "'a hat\\na hat\\na ha' 257"
+    assert hub.requests == []
+
+
+@pytest.mark.slow
+def test_translations_of_the_hub_are_kept_as_pairs(hub: Hub, tmp_path: Path) -> None:
+    """opus_books' layout: one split, a column with a text for each language."""
+    import datasets
+
+    rows = [{"id": str(n), "translation": {"en": f"cat\tnumber {n}", "fr": f"chat numéro {n}"}} for n in range(50)]
+    files = {"en-fr/train-00000-of-00001.parquet": parquet_of(datasets.Dataset.from_list(rows))}
+    hub.repositories["Helsinki-NLP/opus_books"] = {"README.md": card({"train": "en-fr/train-*"}, "en-fr"), **files}
+    build = (
+        "from trainoff.datamodules import HubTranslation\n"
+        "data = HubTranslation('Helsinki-NLP/opus_books', 'en-fr', tokens='words')"
+    )
+    sizes = "[len(data.split(name)[0]) for name in ('train', 'val', 'test')]"
+    show = f"print(*(data.decode(part[0]) for part in data.split('val')), {sizes})"
+    text = run(tmp_path, hub.url, build, show)[0]
+    number = text.split()[2]
+    assert text == f"cat number {number} chat numéro {number} [40, 5, 5]"
+    assert "no language 'de'" in run(tmp_path, hub.url, build.replace("'en-fr',", "'en-fr', target='de',"))[0]
+
+
+def test_a_text_set_offline_is_one_line_within_five_seconds(tmp_path: Path) -> None:
+    build = "from trainoff.datamodules import TinyShakespeare; data = TinyShakespeare()"
+    text, seconds = run(tmp_path, f"http://127.0.0.1:{closed_port()}", build)
+    assert text.startswith("UserError tiny_shakespeare: no text of karpathy/tiny_shakespeare was found: ")
+    assert "pass folder=" in text
+    assert seconds < 5
