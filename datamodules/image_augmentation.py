@@ -7,7 +7,6 @@ its middle gets those that it would have had; and the global random state is nei
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -121,8 +120,8 @@ def _build(choice: AugmentationChoice) -> Augmentation:
     try:
         return AUGMENTATIONS[name](**arguments)
     except TypeError as error:
-        known = ", ".join(inspect.signature(AUGMENTATIONS[name]).parameters)
-        raise UserError(f"takes {known}, not {', '.join(map(str, arguments))}", f"augmentation.{name}") from error
+        fields = ", ".join(AUGMENTATIONS[name].__dataclass_fields__)  # type: ignore[attr-defined]
+        raise UserError(f"takes {fields}, not {', '.join(map(str, arguments))}", f"augmentation.{name}") from error
 
 
 @dataclass(frozen=True)

@@ -24,4 +24,4 @@ def test_silence_is_bounded_for_the_call_alone_and_the_users_word_counts(monkeyp
     with pytest.raises(hub.HubError):
         hub._download("a/b", None)
     assert seen == [(hub.SILENCE_SECONDS, hub.SILENCE_SECONDS), (before[0], hub.SILENCE_SECONDS)]
-    assert (constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT) == before
+    assert before == (constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
