@@ -13,7 +13,8 @@ import threading
 import urllib.parse
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trainoff.errors import UserError
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
+SILENCE_SECONDS = 3  # within a download, which is then taken up again; the library's default is 10
 _TRUE = {"1", "ON", "YES", "TRUE"}
 _LONGEST_REASON = 300  # characters of a foreign message that are passed on
 
@@ -42,8 +44,9 @@ def load_hub_dataset(name: str, config: str | None = None, revision: str | None 
 
     Raises:
         HubError: Saying why neither has it. A hub that cannot be reached, does not know the set, refuses it, fails or
-            does not answer says so within :data:`CONNECT_SECONDS` + :data:`ANSWER_SECONDS`. A hub that falls silent
-            after that is given up by ``datasets`` itself: it takes up a broken download five times.
+            does not answer says so within :data:`CONNECT_SECONDS` + :data:`ANSWER_SECONDS`. What fails after that is
+            given up by ``datasets`` itself, which takes it up five times: a download that falls silent after 23 s, a
+            file that the hub fails to give likewise.
     """
     try:
         if not hub_answers():
@@ -141,11 +144,31 @@ def _download(name: str, config: str | None, revision: str | None) -> Mapping[st
 
     chosen = {key: value for key, value in (("name", config), ("revision", revision)) if value is not None}
     try:
-        loaded: Mapping[str, Any] = load_dataset(name, **chosen)
+        with _bounded_silence():
+            loaded: Mapping[str, Any] = load_dataset(name, **chosen)
     except Exception as error:  # `datasets` raises a dozen types, and those of what it calls
         text = _one_line(error)
         raise HubError(_gated(name) if "gated" in text else f"the hub failed ({text})") from error
     return loaded
+
+
+@contextmanager
+def _bounded_silence() -> Iterator[None]:
+    """Let the library wait :data:`SILENCE_SECONDS` for a byte, where the user's environment says nothing about it.
+
+    Its own way to say so, the environment, is read when it is imported, which may have been long ago.
+    """
+    from huggingface_hub import constants
+
+    names = [name for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT") if not os.environ.get(name)]
+    before = {name: getattr(constants, name) for name in names}
+    for name in names:
+        setattr(constants, name, SILENCE_SECONDS)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(constants, name, value)
 
 
 def _one_line(error: BaseException) -> str:
