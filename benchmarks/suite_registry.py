@@ -39,6 +39,12 @@ SUITES = Registry(
             paper="Schneider, Balles & Hennig 2019, DeepOBS: a deep learning optimizer benchmark suite",
         ),
         SuiteEntry(
+            "forgetting",
+            f"{_HOME}:forgetting.yaml",
+            "two tasks in sequence: elastic weight consolidation against none; a minute",
+            paper="Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks",
+        ),
+        SuiteEntry(
             "tabular",
             f"{_HOME}:tabular.yaml",
             "four small tables, an MLP, optimizers and regularizers; minutes",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Iris, Wine
     from trainoff.datamodules.splits import RawData
     from trainoff.datamodules.synthetic_pairs import SyntheticPairs
+    from trainoff.datamodules.task_sequence import TaskSequence
     from trainoff.datamodules.teacher_student import TeacherStudent
     from trainoff.datamodules.tensor_batches import TensorBatches
     from trainoff.datamodules.tensor_datamodule import TensorDataModule
@@ -66,6 +67,7 @@ __all__ = [
     "RawData",
     "Spirals",
     "SyntheticPairs",
+    "TaskSequence",
     "TeacherStudent",
     "TensorBatches",
     "TensorDataModule",
@@ -78,6 +80,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "TaskSequence": "task_sequence",
     "HubTranslation": "pairs_files",
     "PairsFile": "pairs_files",
     "TinyShakespeare": "hub_text",

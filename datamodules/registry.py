@@ -29,6 +29,7 @@ DATAMODULES: Registry[DataModuleEntry] = Registry(
         image_sets.IMAGE_FOLDER,
         table_sets.IRIS,
         table_sets.ALTERED,
+        table_sets.TASK_SEQUENCE,
         generated_sets.TWO_MOONS,
         generated_sets.SPIRALS,
         generated_sets.GAUSSIAN_MIXTURE,

@@ -239,7 +239,7 @@ def test_documented_names_exist():
             cells = [cell.strip().strip("`") for cell in row.strip("|").split("|")]
             entry = KINDS[kind][cells[column - 1]]
             assert entry.target.endswith(f":{cells[0]}")
-            if kind == "datamodules":
+            if kind == "datamodules" and entry.num_samples:  # else the user's files decide
                 assert f"{entry.num_samples:,}" == cells[2]
                 assert entry.input_shape == tuple(int(part) for part in re.findall(r"\d+", cells[3]))
     import inspect

@@ -138,6 +138,7 @@ PUBLIC = {
         "RawData",
         "Spirals",
         "SyntheticPairs",
+        "TaskSequence",
         "TeacherStudent",
         "TensorBatches",
         "TensorDataModule",

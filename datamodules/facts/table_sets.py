@@ -54,3 +54,10 @@ ALTERED = DataModuleEntry(
     summary="another set with noisy labels, a long tail, permuted pixels, ... (`trainoff list alterations`)",
     licence="that of the altered set",
 )
+TASK_SEQUENCE = DataModuleEntry(
+    name="task_sequence",
+    target="trainoff.datamodules.task_sequence:TaskSequence",
+    summary="other sets one after the other within one training, evaluated together: forgetting",
+    paper="Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks, arXiv:1612.00796",
+    licence="those of the sets",
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +28,10 @@ class EWC(Regularizer):
     module, on other data, is anchored there; the first one has no penalty. After several fits F is the sum
     γF + F of the last one, and θ* the last weights (online EWC, Schwarz et al. 2018, section 2.3). Parameters that
     the earlier fits did not have, such as another head's, are free.
+
+    Within one fit it does the same where a task ends, if the DataModule says so: by the methods
+    ``finished_tasks(epoch)``, the number of tasks that are over when an epoch begins, and ``task_dataloader("train",
+    task)``, the data of one, as :class:`trainoff.datamodules.TaskSequence` has them.
 
     In another process give the checkpoint that ``trainer.save_checkpoint`` wrote after the earlier fit, and load the
     weights from it as well. Resuming an interrupted fit (``ckpt_path``) keeps the anchors of that fit. (The processes
@@ -60,6 +65,7 @@ class EWC(Regularizer):
         self.checkpoint = None if checkpoint is None else str(checkpoint)
         self._present: Anchors = {}  # of the fits before this one
         self._next: Anchors = {}  # this one's too
+        self._finished_tasks = 0  # of this fit, that the anchors know
         self._terms: tuple[int, list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -74,12 +80,25 @@ class EWC(Regularizer):
             raise UserError(f"needs whole parameters, which {type(trainer.strategy).__name__} shards", "ewc")
         if trainer.ckpt_path is None:  # not a resumed fit
             self._present, self._next = self._next or self._from_checkpoint(), {}
+            self._finished_tasks = 0
         self._present = {
             key: {name: tensor.to(pl_module.device) for name, tensor in tensors.items()}
             for key, tensors in self._present.items()
         }
         self._check_shapes(pl_module)
         self._terms = None
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Anchor the weights where a task of the DataModule's has come to its end."""
+        datamodule = getattr(trainer, "datamodule", None)
+        finished_tasks = getattr(datamodule, "finished_tasks", None)
+        if finished_tasks is None or datamodule is None:
+            return
+        finished = finished_tasks(trainer.current_epoch)
+        for task in range(self._finished_tasks, finished):
+            self._present = self._anchors_of(trainer, pl_module, datamodule.task_dataloader("train", task))
+            self._terms = None
+        self._finished_tasks = max(self._finished_tasks, finished)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Add the penalty's gradient λF(θ − θ*)."""
@@ -113,12 +132,19 @@ class EWC(Regularizer):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep θ* and F; after all that changes the weights at the end of a training, such as an average."""
-        importance = empirical_fisher(trainer, pl_module, self.samples)
+        datamodule = getattr(trainer, "datamodule", None)
+        is_sequence = hasattr(datamodule, "finished_tasks")
+        batches = datamodule.task_dataloader("train", self._finished_tasks) if is_sequence and datamodule else None
+        self._next = self._anchors_of(trainer, pl_module, batches)
+
+    def _anchors_of(self, trainer: L.Trainer, pl_module: L.LightningModule, batches: Iterable[Any] | None) -> Anchors:
+        """θ* and F now, the earlier ones' among it; of the training data where no batches are given."""
+        importance = empirical_fisher(trainer, pl_module, self.samples, batches)
         for name, before in self._present.get("importance", {}).items():
             importance[name] = self.decay * before + importance.get(name, 0)
         parameters = dict(pl_module.named_parameters())
         anchors = self._present.get("weights", {}) | {n: parameters[n].detach().clone() for n in importance}
-        self._next = {"weights": {name: anchors[name] for name in importance}, "importance": importance}
+        return {"weights": {name: anchors[name] for name in importance}, "importance": importance}
 
     def _anchored(
         self, module: L.LightningModule, optimizer: Optimizer
@@ -164,8 +190,9 @@ class EWC(Regularizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The anchors of this fit, and, once it is over, of the next."""
-        return {"present": self._present, "next": self._next}
+        return {"present": self._present, "next": self._next, "finished_tasks": self._finished_tasks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them."""
         self._present, self._next = state_dict["present"], state_dict["next"]
+        self._finished_tasks = state_dict.get("finished_tasks", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import lightning as L
@@ -16,7 +16,9 @@ from torch import Tensor
 from trainoff.modules.regularizers.training_data import training_batches
 
 
-def empirical_fisher(trainer: L.Trainer, module: L.LightningModule, samples: int) -> dict[str, Tensor]:
+def empirical_fisher(
+    trainer: L.Trainer, module: L.LightningModule, samples: int, batches: Iterable[Any] | None = None
+) -> dict[str, Tensor]:
     """F = (1/n) Σ (∇J(θ, xᵢ, yᵢ))², with J the module's training loss and yᵢ the targets in the data.
 
     Where J is a negative log-likelihood this is the usual estimate of the Fisher information's diagonal, with the
@@ -28,6 +30,7 @@ def empirical_fisher(trainer: L.Trainer, module: L.LightningModule, samples: int
         trainer: Whose training data are used, and whose precision.
         module: At whose weights; it optimizes automatically.
         samples: n, or as many as there are.
+        batches: Where to take them from; the training data by default.
 
     Returns:
         By parameter name, float32, on the module's device; over several processes their mean.
@@ -37,7 +40,8 @@ def empirical_fisher(trainer: L.Trainer, module: L.LightningModule, samples: int
     fisher = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
     count = 0
     with torch.random.fork_rng(), torch.enable_grad():
-        for sample in _single_samples(trainer, module, samples):
+        given = training_batches(trainer, module) if batches is None else batches
+        for sample in _single_samples(trainer, given, samples):
             with trainer.precision_plugin.forward_context():
                 loss = _loss(present, sample, count)
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -60,9 +64,9 @@ def _log_nothing(*args: Any, **kwargs: Any) -> None:
     """In place of the module's own: logging is for the training."""
 
 
-def _single_samples(trainer: L.Trainer, module: L.LightningModule, samples: int) -> Iterator[Any]:
+def _single_samples(trainer: L.Trainer, batches: Iterable[Any], samples: int) -> Iterator[Any]:
     left = samples
-    for batch in training_batches(trainer, module):
+    for batch in batches:
         moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
         size = extract_batch_size(moved)
         for number in range(min(size, left)):

@@ -1,0 +1,157 @@
+"""Tasks in sequence: whose turn it is, what is evaluated, and what EWC keeps of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from users_project import make_trainer
+
+from trainoff.datamodules import Altered, Digits, TaskSequence
+from trainoff.errors import UserError
+from trainoff.modules import Classifier, Recipe
+from trainoff.running import run
+
+PERMUTED = {"name": "altered", "data": "digits", "alterations": [{"name": "permute_inputs", "seed": 1}]}
+
+
+def sequence(epochs: int = 2, **arguments: Any) -> TaskSequence:
+    return TaskSequence(["digits", PERMUTED], epochs, **arguments)
+
+
+def epoch(data: TaskSequence, number: int) -> list[tuple[Tensor, ...]]:
+    loader = data.train_dataloader()
+    loader.set_epoch(number)
+    return list(loader)
+
+
+def rows(batches: list[tuple[Tensor, ...]]) -> list[bytes]:
+    return sorted(row.numpy().tobytes() for inputs, _ in batches for row in inputs)
+
+
+def test_each_task_is_trained_on_in_its_turn() -> None:
+    data = sequence()
+    data.setup("fit")
+    digits, permuted = Digits(), Altered("digits", [{"name": "permute_inputs", "seed": 1}])
+    expected = [rows([module.split("train")]) for module in (digits, permuted)]
+    assert [expected.index(rows(epoch(data, number))) for number in range(6)] == [0, 0, 1, 1, 1, 1]
+    assert [data.finished_tasks(number) for number in range(6)] == [0, 0, 1, 1, 1, 1]
+
+
+def test_all_tasks_are_evaluated_and_each_alone_can_be() -> None:
+    data = sequence()
+    data.setup("fit")
+    for name, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
+        alone = [row for task in range(2) for row in rows(list(data.task_dataloader(name, task)))]
+        assert rows(list(loader)) == sorted(alone)
+        assert len(alone) == 2 * len(Digits().split(name)[0])
+    train_eval = rows(list(data.train_eval_dataloader()))
+    assert len(train_eval) == len(rows(list(data.test_dataloader())))
+
+
+def test_splits_are_cut_to_the_smallest_tasks() -> None:
+    data = TaskSequence(["digits", {"name": "digits", "train_samples": 100}], 1)
+    assert len(data.task_split("train", 0)[0]) == len(data.task_split("train", 1)[0]) == 100
+
+
+class Seen(L.LightningModule):
+    """Keeps the inputs that it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+        self.seen: list[Tensor] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.seen.append(batch[0].clone())
+        return F.cross_entropy(self.layer(batch[0].flatten(1)), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def test_a_trainer_sees_the_tasks_in_sequence() -> None:
+    torch.manual_seed(0)
+    data, module = sequence(1, batch_size=64), Seen()
+    make_trainer(max_epochs=3, limit_val_batches=0).fit(module, datamodule=data)
+    expected = [inputs for number in range(3) for inputs, _ in epoch(data, number)]
+    assert all(torch.equal(one, other) for one, other in zip(module.seen, expected, strict=True))
+
+
+def train(regularizers: list[Any], epochs: int = 4, **trainer: Any) -> tuple[Classifier, TaskSequence, L.Trainer]:
+    L.seed_everything(1, verbose=False)
+    recipe = Recipe({"name": "sgd", "lr": 0.05, "momentum": 0.9}, regularizers=regularizers, batch=32)
+    module, data = Classifier({"name": "mlp", "hidden": [16]}, recipe), sequence(2)
+    fitter = make_trainer(max_epochs=epochs, **trainer)
+    fitter.fit(module, datamodule=data)
+    return module, data, fitter
+
+
+def test_ewc_anchors_the_first_tasks_end() -> None:
+    """θ* are the weights after the first task's last step, F that of the first task's samples at θ*."""
+    ewc = {"name": "ewc", "coefficient": 10.0, "samples": 50}
+    first, data, _ = train([ewc], epochs=2)
+    second, _, _ = train([ewc], epochs=3)
+    anchors = next(callback for callback in second.recipe_callbacks if type(callback).__name__ == "EWC")._present
+    inputs, targets = (part[:50] for part in data.task_split("train", 0))
+    for name, parameter in first.named_parameters():
+        torch.testing.assert_close(anchors["weights"][name], parameter.detach())
+    first.eval()
+    squares = {name: torch.zeros_like(parameter) for name, parameter in first.named_parameters()}
+    for sample, target in zip(inputs, targets, strict=True):
+        first.zero_grad()
+        F.cross_entropy(first(sample[None]), target[None]).backward()
+        for name, parameter in first.named_parameters():
+            squares[name] += parameter.grad**2 / 50  # type: ignore[operator]
+    for name, square in squares.items():
+        torch.testing.assert_close(anchors["importance"][name], square, rtol=1e-4, atol=1e-7)
+
+
+def test_before_a_tasks_end_ewc_does_nothing() -> None:
+    one, other = train([{"name": "ewc", "coefficient": 10.0, "samples": 50}], 2)[0], train([], 2)[0]
+    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_training_resumed_in_the_second_task_keeps_its_anchors(tmp_path: Any) -> None:
+    ewc = [{"name": "ewc", "coefficient": 10.0, "samples": 50}]
+    whole, _, _ = train(ewc, 4)
+    half, _, trainer = train(ewc, 3)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    L.seed_everything(1, verbose=False)
+    recipe = Recipe({"name": "sgd", "lr": 0.05, "momentum": 0.9}, regularizers=ewc, batch=32)
+    resumed = Classifier({"name": "mlp", "hidden": [16]}, recipe)
+    make_trainer(max_epochs=4).fit(
+        resumed, datamodule=sequence(2), ckpt_path=tmp_path / "half.ckpt", weights_only=True
+    )
+    for mine, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert not torch.equal(next(half.parameters()), next(whole.parameters()))
+
+
+@pytest.mark.slow
+def test_ewc_forgets_less_than_none(tmp_path: Any) -> None:
+    """The suite's recipes, as the mean over seeds of the last accuracy on both tasks."""
+    board = run("forgetting", tmp_path / "run", only="[en][wo][cn]*", seeds=3)
+    last = {row.recipe: row.test_last for row in board.rows}
+    assert set(last) == {"ewc", "none"}
+    assert last["ewc"].mean > last["none"].mean + 0.1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tasks": ["digits"]}, "give a list of two tasks or more"),
+        ({"tasks": "digits"}, "give a list of two tasks or more"),
+        ({"tasks": ["digits", "wine"]}, "one net cannot learn both"),
+        ({"tasks": ["digits", "digit"]}, "did you mean digits"),
+        ({"tasks": ["digits", "digits"], "epochs": 0}, "must be at least 1"),
+    ],
+)
+def test_wrong_sequences_are_one_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TaskSequence(**{"epochs": 2, **arguments})
