@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trainoff.datamodules.scikit_learn import BreastCancer, Diabetes, Digits, Iris, Wine
     from trainoff.datamodules.splits import RawData
     from trainoff.datamodules.synthetic_pairs import SyntheticPairs
+    from trainoff.datamodules.table import Table
     from trainoff.datamodules.task_sequence import TaskSequence
     from trainoff.datamodules.teacher_student import TeacherStudent
     from trainoff.datamodules.tensor_batches import TensorBatches
@@ -67,6 +68,7 @@ __all__ = [
     "RawData",
     "Spirals",
     "SyntheticPairs",
+    "Table",
     "TaskSequence",
     "TeacherStudent",
     "TensorBatches",
@@ -80,6 +82,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Table": "table",
     "TaskSequence": "task_sequence",
     "HubTranslation": "pairs_files",
     "PairsFile": "pairs_files",

@@ -30,6 +30,7 @@ DATAMODULES: Registry[DataModuleEntry] = Registry(
         table_sets.IRIS,
         table_sets.ALTERED,
         table_sets.TASK_SEQUENCE,
+        table_sets.TABLE,
         generated_sets.TWO_MOONS,
         generated_sets.SPIRALS,
         generated_sets.GAUSSIAN_MIXTURE,

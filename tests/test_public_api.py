@@ -138,6 +138,7 @@ PUBLIC = {
         "RawData",
         "Spirals",
         "SyntheticPairs",
+        "Table",
         "TaskSequence",
         "TeacherStudent",
         "TensorBatches",

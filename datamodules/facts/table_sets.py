@@ -61,3 +61,9 @@ TASK_SEQUENCE = DataModuleEntry(
     paper="Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks, arXiv:1612.00796",
     licence="those of the sets",
 )
+TABLE = DataModuleEntry(
+    name="table",
+    target="trainoff.datamodules.table:Table",
+    summary="your own table: CSV or Parquet by path, with a target column",
+    licence="that of your file",
+)

@@ -118,3 +118,23 @@ def test_wrong_scales_are_refused_also_where_they_are_not_asked_for(scales: Any,
 def test_every_scale_of_a_shipped_suite_is_a_suite(name: str) -> None:
     for scale in load_suite(name).data.get("scales", {}):
         assert load_suite(name, scale).name == f"{name}-{scale}"
+
+
+WITH_FULL_SIZE = [
+    "fashion-mnist",
+    "forgetting",
+    "gan-tiny",
+    "lm-tiny",
+    "mlm-tiny",
+    "mnist1d",
+    "nets",
+    "seq2seq-tiny",
+    "tabular",
+]
+
+
+@pytest.mark.parametrize("name", WITH_FULL_SIZE)
+def test_suites_for_a_laptop_state_their_full_size(name: str) -> None:
+    small, full = load_suite(name), load_suite(name, "full")
+    assert full.tasks != small.tasks
+    assert len(full.final_seeds) >= len(small.final_seeds)
