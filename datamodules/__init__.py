@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trainoff.datamodules.modular_arithmetic import ModularArithmetic
     from trainoff.datamodules.pairs_datamodule import PairsDataModule
     from trainoff.datamodules.pairs_files import HubTranslation, PairsFile
+    from trainoff.datamodules.parquet_stream import ParquetStream
     from trainoff.datamodules.planar_points import Spirals, TwoMoons
     from trainoff.datamodules.quadratic import Quadratic
     from trainoff.datamodules.registry import DATAMODULES
@@ -64,6 +65,7 @@ __all__ = [
     "ModularArithmetic",
     "PairsDataModule",
     "PairsFile",
+    "ParquetStream",
     "Quadratic",
     "RawData",
     "Spirals",
@@ -82,6 +84,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ParquetStream": "parquet_stream",
     "Table": "table",
     "TaskSequence": "task_sequence",
     "HubTranslation": "pairs_files",

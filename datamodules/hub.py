@@ -37,7 +37,7 @@ def load_hub_dataset(name: str, config: str | None = None, revision: str | None 
     Args:
         name: Owner and name, such as ``ylecun/mnist``.
         config: The set's configuration, where it has several.
-        revision: A branch or commit other than the main one.
+        revision: A branch or commit other than the main one; of it the cache is not asked, which may hold another.
 
     Returns:
         A ``datasets.Dataset`` for each split's name.
@@ -54,7 +54,7 @@ def load_hub_dataset(name: str, config: str | None = None, revision: str | None 
         _ask_for(name)
         return _download(name, config, revision)
     except HubError:
-        cached = _cached(name, config)
+        cached = {} if revision is not None else _cached(name, config)
         if not cached:
             raise
         return cached
@@ -188,6 +188,9 @@ def _cached(name: str, config: str | None) -> Mapping[str, Any]:
     ]
     if not versions:
         return {}
+    configs = sorted({path.parents[1].name for path in versions})
+    if len(configs) > 1:
+        raise HubError(f"the cache has {', '.join(configs)} of '{name}', and no config= says which")
     from datasets import Dataset, concatenate_datasets
 
     shards: dict[str, list[Any]] = defaultdict(list)

@@ -31,6 +31,7 @@ DATAMODULES: Registry[DataModuleEntry] = Registry(
         table_sets.ALTERED,
         table_sets.TASK_SEQUENCE,
         table_sets.TABLE,
+        table_sets.PARQUET_STREAM,
         generated_sets.TWO_MOONS,
         generated_sets.SPIRALS,
         generated_sets.GAUSSIAN_MIXTURE,

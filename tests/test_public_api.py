@@ -134,6 +134,7 @@ PUBLIC = {
         "ModularArithmetic",
         "PairsDataModule",
         "PairsFile",
+        "ParquetStream",
         "Quadratic",
         "RawData",
         "Spirals",

@@ -67,3 +67,9 @@ TABLE = DataModuleEntry(
     summary="your own table: CSV or Parquet by path, with a target column",
     licence="that of your file",
 )
+PARQUET_STREAM = DataModuleEntry(
+    name="parquet_stream",
+    target="trainoff.datamodules.parquet_stream:ParquetStream",
+    summary="your own Parquet files, larger than memory: numbers or tokens, read in blocks",
+    licence="that of your files",
+)

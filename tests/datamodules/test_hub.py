@@ -103,6 +103,7 @@ def test_a_set_is_downloaded_once_and_decoded_once(hub: Hub, tmp_path: Path) -> 
     assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_colour_images_come_from_their_own_columns(hub: Hub, tmp_path: Path) -> None:
     """CIFAR-10's layout, ``img`` and ``label``, with fewer images than the real set has."""
     images = {"train": pixels(50, (32, 32, 3), 0), "test": pixels(10, (32, 32, 3), 1)}
@@ -210,6 +211,7 @@ def text_rows(texts: list[str]) -> bytes:
     return parquet_of(datasets.Dataset.from_dict({"text": texts}))
 
 
+@pytest.mark.slow
 def test_a_text_of_the_hub_is_kept_as_text_files(hub: Hub, tmp_path: Path) -> None:
     """WikiText-2's layout: a configuration of its own, rows that end with their line ends."""
     parts = {
@@ -256,9 +258,32 @@ def test_translations_of_the_hub_are_kept_as_pairs(hub: Hub, tmp_path: Path) -> 
     assert "no language 'de'" in run(tmp_path, hub.url, build.replace("'en-fr',", "'en-fr', target='de',"))[0]
 
 
+@pytest.mark.slow
 def test_a_text_set_offline_is_one_line_within_five_seconds(tmp_path: Path) -> None:
     build = "from trainoff.datamodules import TinyShakespeare; data = TinyShakespeare()"
     text, seconds = run(tmp_path, f"http://127.0.0.1:{closed_port()}", build)
     assert text.startswith("UserError tiny_shakespeare: no text of karpathy/tiny_shakespeare was found: ")
     assert "pass folder=" in text
     assert seconds < 5
+
+
+@pytest.mark.slow
+def test_the_cache_does_not_guess_between_configurations(hub: Hub, tmp_path: Path) -> None:
+    for config in ("one", "two"):
+        files = {f"{config}/train-00000-of-00001.parquet": text_rows([f"the text of {config}\n"] * 30)}
+        hub.repositories[f"someone/{config}"] = {"README.md": card({"train": f"{config}/train-*"}, config), **files}
+    both = hub.repositories["someone/one"] | hub.repositories["someone/two"]
+    both["README.md"] = card({"train": "one/train-*"}, "one").replace(b"---\n", b"", 1)
+    both["README.md"] = (
+        b"---\n"
+        + both["README.md"].replace(b"---\n", b"")
+        + (b"- config_name: two\n  data_files:\n  - split: train\n    path: two/train-*\n---\n")
+    )
+    hub.repositories["someone/texts"] = both
+    build = "from trainoff.datamodules import HubText; data = HubText('someone/texts', {!r}, length=8)"
+    for config in ("one", "two"):
+        assert run(tmp_path, hub.url, build.format(config))[0] == "[50, 6, 6]"
+    (tmp_path / ".cache" / "trainoff").rename(tmp_path / "away")
+    away = f"http://127.0.0.1:{closed_port()}"
+    assert "the cache has one, two of 'someone/texts'" in run(tmp_path, away, build.format(None))[0]
+    assert run(tmp_path, away, build.format("two"), "print(data.decode(data.split('train')[0][0]))")[0] == "the text"
