@@ -232,6 +232,13 @@ def test_weights_start_as_said() -> None:
             assert parameter.std().item() == pytest.approx(0.8796 * 0.02, rel=0.1 if "types" in name else 0.03)
 
 
+def test_small_first_embeddings_are_normalised_to_one_all_the_same() -> None:
+    encoder: Any = tiny().encoder
+    x = encoder.tokens(tokens()) + encoder.positions.weight + encoder.types.weight[0]
+    variance = encoder.norm(x).var(-1, correction=0)
+    torch.testing.assert_close(variance, torch.ones(3, LENGTH), rtol=0, atol=1e-4)
+
+
 def test_branches_are_left_out_more_the_deeper() -> None:
     shares = [layer.p for layer in tiny(drop_path=0.4).modules() if isinstance(layer, DropPath)]
     assert shares == pytest.approx([0.1, 0.2, 0.3, 0.4])
