@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainoff.datamodules.image_datamodule import ImageDataModule
     from trainoff.datamodules.image_folder import ImageFolder
     from trainoff.datamodules.in_memory import InMemoryDataModule
+    from trainoff.datamodules.melodies import Melodies
     from trainoff.datamodules.mnist import MNIST
     from trainoff.datamodules.mnist1d import MNIST1D
     from trainoff.datamodules.modular_arithmetic import ModularArithmetic
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from trainoff.datamodules.tensor_batches import TensorBatches
     from trainoff.datamodules.tensor_datamodule import TensorDataModule
     from trainoff.datamodules.text import Text
+    from trainoff.datamodules.time_series import TimeSeries
     from trainoff.datamodules.token_datamodule import TokenDataModule
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "ImageFolder",
     "InMemoryDataModule",
     "Iris",
+    "Melodies",
     "ModularArithmetic",
     "PairsDataModule",
     "PairsFile",
@@ -76,6 +79,7 @@ __all__ = [
     "TensorBatches",
     "TensorDataModule",
     "Text",
+    "TimeSeries",
     "TinyShakespeare",
     "TokenDataModule",
     "TwoMoons",
@@ -84,6 +88,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Melodies": "melodies",
+    "TimeSeries": "time_series",
     "ParquetStream": "parquet_stream",
     "Table": "table",
     "TaskSequence": "task_sequence",

@@ -73,3 +73,9 @@ PARQUET_STREAM = DataModuleEntry(
     summary="your own Parquet files, larger than memory: numbers or tokens, read in blocks",
     licence="that of your files",
 )
+TIME_SERIES = DataModuleEntry(
+    name="time_series",
+    target="trainoff.datamodules.time_series:TimeSeries",
+    summary="your own series: CSV or Parquet by path; windows, and the values that follow",
+    licence="that of your file",
+)

@@ -69,3 +69,14 @@ HUB_TRANSLATION = DataModuleEntry(
     licence="that of the set",
     goal="sequence to sequence",
 )
+MELODIES = DataModuleEntry(
+    name="melodies",
+    target="trainoff.datamodules.melodies:Melodies",
+    summary="generated melodies over chords, of known entropy (no download)",
+    paper="Shannon 1948, A mathematical theory of communication (a source as in section 2 writes them)",
+    num_samples=1000,
+    input_shape=(64,),
+    licence="none needed: generated",
+    size_bytes=400_000,
+    goal="language modelling",
+)
