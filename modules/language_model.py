@@ -56,6 +56,7 @@ class LanguageModel(TokenModule):
 
     from_data: ClassVar[tuple[str, ...]] = ("output_size", "padding_id", "bytes_per_token")
     kind: ClassVar[str] = "a language model"
+    bytes_may_be_known = True  # until the DataModule has been asked
 
     def __init__(
         self,
@@ -75,12 +76,13 @@ class LanguageModel(TokenModule):
         known: Mapping[str, float] = self.hparams["bytes_per_token"] or {}
         plain = {str(split): float(count) for split, count in known.items()}
         self.hparams["bytes_per_token"] = plain if {"val", "test"} <= plain.keys() else None
+        self.bytes_may_be_known = self.hparams["bytes_per_token"] is not None
         self.build_metrics()
 
     def make_metrics(self) -> dict[str, Metric | MetricCollection]:
         """Perplexity and bits; bits per byte unless it is known that the bytes are not."""
         metrics: dict[str, Metric | MetricCollection] = {"perplexity": Perplexity(), "bits_per_token": Bits()}
-        if self.hparams.get("bytes_per_token", {}) is not None:
+        if self.bytes_may_be_known:
             metrics["bits_per_byte"] = Bits()
         return metrics
 
