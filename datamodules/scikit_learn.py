@@ -52,7 +52,8 @@ class Digits(TensorDataModule):
         if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
             raise UserError(f"{scale!r} is not a number of pixels; it must be at least 1", "scale")
         self.scale = scale
-        self.input_shape = (1, 8 * scale, 8 * scale)
+        if scale > 1:  # else what the facts say, those of a subclass too
+            self.input_shape = (1, 8 * scale, 8 * scale)
 
     def raw_data(self) -> RawData:
         """Grey levels from 0 to 16 as uint8, and the digits."""

@@ -701,3 +701,21 @@ def test_the_data_that_checks_train_on_are_digits():
         assert torch.equal(targets, labels)
     small = F.avg_pool2d(_LargeDigits().split("val")[0], 4)
     torch.testing.assert_close(small, Digits().split("val")[0])
+
+
+def test_nets_are_tried_on_digits_of_several_shapes():
+    """An argument of Digits once made all of them 8 x 8."""
+    from trainoff.benchmarks.conformance import nets
+
+    for data, shape in (
+        (nets._LargeDigits, (1, 32, 32)),
+        (nets._ColourDigits, (3, 32, 32)),
+        (nets._FlatDigits, (64,)),
+    ):
+        assert data().input_shape == shape
+        assert data().split("val")[0].shape[1:] == shape
+
+
+def test_nets_for_tokens_are_not_said_to_misbehave(capsys):
+    assert main(["check", "net", "gpt2"]) == 2
+    assert "gpt2: takes token numbers" in capsys.readouterr().err

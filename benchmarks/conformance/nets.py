@@ -30,6 +30,7 @@ from trainoff.datamodules.facts.entry import DataModuleEntry
 from trainoff.datamodules.facts.image_sets import DIGITS
 from trainoff.datamodules.scikit_learn import Digits
 from trainoff.datamodules.splits import RawData
+from trainoff.errors import UserError
 from trainoff.modules.gan_net import GANNet
 from trainoff.modules.net_building import build_net
 from trainoff.modules.nets import NETS
@@ -92,7 +93,10 @@ class _Subject(TrainingSubject):
 def findings(target: str) -> list[Finding]:
     """Check a net, by name or class path; see :func:`trainoff.benchmarks.conformance.check`."""
     choice, factory = find_target(NETS, target)
-    if "name" in choice:  # the full size may take hours here
+    if "name" in choice:
+        if NETS[target].domain in ("tokens", "token pairs"):
+            raise UserError("takes token numbers; the checks know images and vectors of numbers", target)
+        # the full size may take hours here
         choice = {**choice, **NETS[target].tiny}
     checks = [
         Check("takes sizes", _takes_sizes),
