@@ -16,6 +16,20 @@ Choice = str | Mapping[str, Any]
 Built = TypeVar("Built")
 
 
+def build_datamodule(choice: Choice, where: str) -> Any:
+    """A DataModule of any kind.
+
+    Args:
+        choice: A name, or a mapping with its arguments.
+        where: The key, for messages.
+
+    Raises:
+        UserError: For an unknown name or argument, or one that is missing.
+    """
+    normal = normalise(choice, where)
+    return _call(DATAMODULES.load(normal), normal, where)
+
+
 def build_in_memory(choice: Choice, where: str) -> InMemoryDataModule:
     """A DataModule that holds its set in memory.
 
@@ -26,8 +40,7 @@ def build_in_memory(choice: Choice, where: str) -> InMemoryDataModule:
     Raises:
         UserError: For an unknown name or argument, or a DataModule of another kind.
     """
-    normal = normalise(choice, where)
-    data = _call(DATAMODULES.load(normal), normal, where)
+    data = build_datamodule(choice, where)
     if not isinstance(data, InMemoryDataModule):
         raise UserError(f"{type(data).__name__} does not hold its set in memory, which is needed here", where)
     return data

@@ -15,7 +15,7 @@ from trainoff.datamodules.facts.table_sets import TABLE
 from trainoff.datamodules.in_memory import InMemoryDataModule
 from trainoff.datamodules.splits import RawData, SplitPlan
 from trainoff.datamodules.standardisation import Statistics
-from trainoff.datamodules.table_columns import Encoder, encoder_of, is_numeric, missing
+from trainoff.datamodules.table_columns import Encoder, check_range, encoder_of, is_numeric, is_text, missing
 from trainoff.errors import UserError, closest
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Table(InMemoryDataModule):
         super().__init__(batch_size, microbatches, replacement)
         if task not in (None, "classification", "regression"):
             raise UserError(f"{task!r} is neither classification nor regression", "task")
+        if isinstance(ignore, str):
+            raise UserError(f"{ignore!r} is no list of columns; write [{ignore}]", "ignore")
         self.path, self.target, self.given_task, self.ignore = path, target, task, tuple(ignore)
         self.most_values = most_values
         self._plan = SplitPlan(split_seed, val_fraction, test_fraction, 0.0, train_samples)
@@ -124,8 +126,12 @@ class Table(InMemoryDataModule):
 
     def _answers(self, column: Any) -> np.ndarray[Any, Any]:
         """The classes by their numbers, or the numbers themselves."""
-        values = np.asarray(column.to_numpy())
         numeric = is_numeric(column)
+        if not numeric and not is_text(column):
+            raise UserError(f"'{self.target}' holds {column.type}, neither numbers nor text", f"{self.path}: target")
+        if numeric:
+            check_range(self.target, column, self.path)
+        values = np.asarray(column.to_numpy())
         whole = numeric and np.array_equal(values, np.round(values.astype(np.float64)))
         distinct = np.unique(values if numeric else values.astype(str))
         few = not numeric or (whole and len(distinct) <= _MOST_CLASSES)
@@ -187,4 +193,7 @@ def read_table(path: Path) -> pyarrow.Table:
         ) from error
     if not table.num_rows:
         raise UserError("holds no rows", str(path))
+    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
+    if twice:
+        raise UserError(f"has {twice.count(twice[0])} columns named '{twice[0]}'; give each its own name", str(path))
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,30 @@ def is_numeric(column: Any) -> bool:
     return bool(pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_decimal(kind))
 
 
+def is_text(column: Any) -> bool:
+    """Whether a pyarrow column holds texts or truth values, or nothing."""
+    import pyarrow.types
+
+    kind = column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type
+    plain = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_boolean, pyarrow.types.is_null)
+    return any(check(kind) for check in plain)
+
+
+def check_range(name: str, column: Any, where: str) -> None:
+    """Refuse a column with infinite numbers, or others that float32 does not hold.
+
+    Raises:
+        UserError: Naming the column.
+    """
+    beyond = int((np.abs(_numbers(column)) > np.finfo(np.float32).max).sum())
+    if beyond:
+        raise UserError(
+            f"the column '{name}' has numbers that are infinite or beyond float32 in {beyond:,} rows; "
+            "leave these empty",
+            where,
+        )
+
+
 class Encoder(ABC):
     """What a column becomes.
 
@@ -40,10 +64,13 @@ class Encoder(ABC):
         names: Those of the features that it becomes.
     """
 
-    treatment: ClassVar[str]  # of what is missing, in words
-
     def __init__(self, column: str, names: Sequence[str]) -> None:
         self.column, self.names = column, tuple(names)
+
+    @property
+    @abstractmethod
+    def treatment(self) -> str:
+        """What is done where the column has no value, in words."""
 
     @abstractmethod
     def encode(self, column: Any) -> Features:
@@ -52,8 +79,6 @@ class Encoder(ABC):
 
 class Standardised(Encoder):
     """Numbers: mean 0 and deviation 1 in training; what is missing is the mean, and marked in a second column."""
-
-    treatment: ClassVar[str] = "the training mean stands in, and a column marks it"
 
     def __init__(self, column: str, values: Any, train: Rows) -> None:
         present = _numbers(values)[train]
@@ -65,6 +90,13 @@ class Standardised(Encoder):
         super().__init__(
             column, [name for name, kept in zip((column, f"{column} missing"), self.parts, strict=True) if kept]
         )
+
+    @property
+    def treatment(self) -> str:
+        """The mark is there only where training has something to learn it from."""
+        if not self.parts[0]:
+            return "a column marks it"
+        return "the training mean stands in" + (", and a column marks it" if self.parts[1] else "")
 
     def encode(self, column: Any) -> Features:
         """The standardised number, and whether it was missing."""
@@ -82,13 +114,16 @@ class Standardised(Encoder):
 class OneHot(Encoder):
     """Text and truth values: one column for each value of training; others are all zeros."""
 
-    treatment: ClassVar[str] = "a value of its own"
-
     def __init__(self, column: str, values: Any, train: Rows) -> None:
         present = _texts(values)[train]
         self.values = np.unique(present)
         constant = len(self.values) < 2
         super().__init__(column, [] if constant else [f"{column}={value or 'missing'}" for value in self.values])
+
+    @property
+    def treatment(self) -> str:
+        """What the training rows do not have is all zeros, as any other value."""
+        return "a value of its own" if "" in self.values else "all zeros, as no training row is"
 
     def encode(self, column: Any) -> Features:
         """1 in the column of the row's value."""
@@ -107,15 +142,12 @@ def encoder_of(name: str, column: Any, train: Rows, most_values: int, where: str
         where: The file, for messages.
 
     Raises:
-        UserError: For a column of dates or of another type, or with too many values.
+        UserError: For a column of dates or of another type, with too many values, or with numbers beyond float32.
     """
-    import pyarrow.types
-
-    kind = column.type
     if is_numeric(column):
+        check_range(name, column, where)
         return Standardised(name, column, train)
-    plain = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_boolean, pyarrow.types.is_null)
-    if pyarrow.types.is_dictionary(kind) or any(check(kind) for check in plain):
+    if is_text(column):
         encoder = OneHot(name, column, train)
         if len(encoder.names) > most_values:
             raise UserError(
@@ -125,7 +157,8 @@ def encoder_of(name: str, column: Any, train: Rows, most_values: int, where: str
             )
         return encoder
     raise UserError(
-        f"the column '{name}' holds {kind}, neither numbers nor text; convert it, or leave it out by ignore: [{name}]",
+        f"the column '{name}' holds {column.type}, neither numbers nor text; convert it, or leave it out by "
+        f"ignore: [{name}]",
         where,
     )
 
@@ -133,7 +166,8 @@ def encoder_of(name: str, column: Any, train: Rows, most_values: int, where: str
 def _numbers(column: Any) -> npt.NDArray[np.float64]:
     import pyarrow
 
-    return np.asarray(column.cast(pyarrow.float64()).to_numpy(), np.float64)
+    # not safe: whole numbers above 2^53 are rounded, as all are to float32 afterwards
+    return np.asarray(column.cast(pyarrow.float64(), safe=False).to_numpy(), np.float64)
 
 
 def _texts(column: Any) -> npt.NDArray[np.str_]:

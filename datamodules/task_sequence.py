@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from trainoff.datamodules.building import build_in_memory
+from trainoff.datamodules.building import build_datamodule
 from trainoff.datamodules.facts.entry import DataModuleEntry
 from trainoff.datamodules.facts.table_sets import TASK_SEQUENCE
 from trainoff.datamodules.in_memory import InMemoryDataModule
@@ -36,7 +36,9 @@ class TaskSequence(InMemoryDataModule):
         replacement: Draw training samples with replacement.
 
     Raises:
-        UserError: For fewer than two tasks or one epoch, an unknown name, or tasks of different shapes or classes.
+        UserError: For fewer than two tasks or one epoch, an unknown name or argument, a sequence among the tasks, or
+            tasks of different shapes or classes, at :meth:`setup` where the data say them; likewise for alterations
+            of the sequence as a whole.
 
     Source: Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks, section 2.2.
     """
@@ -58,16 +60,20 @@ class TaskSequence(InMemoryDataModule):
             raise UserError(f"{epochs!r} is not a number of epochs; it must be at least 1", "epochs")
         self.epochs = epochs
         self.tasks = [build_task(choice, f"tasks.{number}") for number, choice in enumerate(tasks)]
+        self._take_facts()
+
+    def _take_facts(self) -> None:
+        """The first task's facts, which the others must share."""
         first = self.tasks[0]
         self.input_shape, self.num_classes, self.output_size = first.input_shape, first.num_classes, first.output_size
         self.task, self.licence, self.citation = first.task, first.licence, first.citation
         for number, other in enumerate(self.tasks):
-            if (other.input_shape, other.num_classes) != (self.input_shape, self.num_classes):
-                raise UserError(
-                    f"has inputs {other.input_shape} and {other.num_classes} classes, the first task "
-                    f"{self.input_shape} and {self.num_classes}; one net cannot learn both",
-                    f"tasks.{number}",
-                )
+            for what in ("input_shape", "num_classes", "output_size", "task"):
+                found, expected = getattr(other, what), getattr(first, what)
+                if found != expected:
+                    raise UserError(
+                        f"has {what} {found}, the first task {expected}; one net cannot learn both", f"tasks.{number}"
+                    )
 
     def prepare_data(self) -> None:
         """Get what the tasks need."""
@@ -76,6 +82,12 @@ class TaskSequence(InMemoryDataModule):
 
     def load_splits(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Each split of the tasks, one task after the other."""
+        if self.alterations or self.train_eval_samples is not None:
+            # they would mix the tasks, whose places in the splits tell them apart
+            raise UserError("a sequence is not altered as a whole; name `altered` within its tasks", "task_sequence")
+        for task in self.tasks:
+            task.setup()
+        self._take_facts()  # those of a table are known only now
         splits = {}
         for name in ("train", "val", "test"):
             parts = [task.split(name) for task in self.tasks]
@@ -182,10 +194,10 @@ def build_task(choice: str | dict[str, Any], where: str) -> Any:
         UserError: For an unknown name or argument, or another kind of DataModule.
     """
     from trainoff.datamodules.altered import Altered
-    from trainoff.registry import normalise
 
-    normal = normalise(choice, where)
-    if normal.get("name") == "altered":
-        arguments = {key: value for key, value in normal.items() if key != "name"}
-        return Altered(**arguments)
-    return build_in_memory(choice, where)
+    data = build_datamodule(choice, where)
+    if not isinstance(data, (InMemoryDataModule, Altered)):
+        raise UserError(f"{type(data).__name__} does not hold its set in memory, which is needed here", where)
+    if hasattr(data, "finished_tasks"):
+        raise UserError("is a sequence itself; list its tasks instead", where)
+    return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import textwrap
 from pathlib import Path
@@ -19,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from trainoff.command_line import main
 from trainoff.datamodules import Table
-from trainoff.datamodules.table_columns import OneHot, Standardised
+from trainoff.datamodules.table_columns import OneHot, Standardised, encoder_of
 from trainoff.errors import UserError
 
 
@@ -189,6 +190,45 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert "'when' holds date32[day], neither numbers nor text" in refusal(Path(write(tmp_path / "d.csv", columns)))
     columns = {"name": [f"n{n}" for n in range(200)], "price": list(np.arange(200) / 3)}
     assert "'name' has 120 different values in training" in refusal(Path(write(tmp_path / "n.csv", columns)))
+    (tmp_path / "twice.csv").write_text("a,a,price\n1,2,3\n")
+    assert "has 2 columns named 'a'" in refusal(tmp_path / "twice.csv")
+    assert "write [id]" in refusal(path, ignore="id")
+    prices = list(np.arange(200) / 3)
+    for number in (float("inf"), 1e300):
+        columns = {"a": [number, *range(199)], "price": prices}
+        assert "'a' has numbers that are infinite or beyond float32 in 1 rows" in refusal(
+            Path(write(tmp_path / "i.parquet", columns))
+        )
+        columns = {"a": prices, "price": [number, *prices[1:]]}
+        assert "'price' has numbers that are infinite" in refusal(Path(write(tmp_path / "i.parquet", columns)))
+    for values in ([[1]] * 200, [datetime.date(2024, 1, 1 + n % 28) for n in range(200)]):
+        columns = {"a": prices, "price": values}
+        assert "neither numbers nor text" in refusal(Path(write(tmp_path / "l.parquet", columns)))
+
+
+def test_whole_numbers_of_64_bits_are_standardised(tmp_path: Path) -> None:
+    values = [2**60 + 2**50 * n for n in range(200)]
+    data = Table(write(tmp_path / "t.parquet", {"a": values, "y": [n / 7 for n in range(200)]}), "y")
+    inputs, targets = data.split("train")
+    # a and y are the same line, so that they are the same when standardised
+    np.testing.assert_allclose(inputs.numpy(), targets.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "places", "treatment"),
+    [
+        (pa.float64(), [0], "the training mean stands in, and a column marks it"),
+        (pa.float64(), [9], "the training mean stands in"),
+        (pa.string(), [0], "a value of its own"),
+        (pa.string(), [9], "all zeros, as no training row is"),
+    ],
+)
+def test_what_is_missing_only_in_evaluation_is_said_as_it_is(kind: Any, places: list[int], treatment: str) -> None:
+    values = pa.chunked_array([pa.array([None if n in places else str(n % 4) for n in range(10)]).cast(kind)])
+    encoder = encoder_of("x", values, np.arange(9), 100, "t.csv")
+    assert encoder.treatment == treatment
+    assert ("x missing" in encoder.names) == ("a column marks it" in treatment)
+    assert encoder.encode(values).shape == (10, len(encoder.names))
 
 
 @pytest.mark.slow

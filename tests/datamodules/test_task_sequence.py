@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -149,9 +150,43 @@ def test_ewc_forgets_less_than_none(tmp_path: Any) -> None:
         ({"tasks": "digits"}, "give a list of two tasks or more"),
         ({"tasks": ["digits", "wine"]}, "one net cannot learn both"),
         ({"tasks": ["digits", "digit"]}, "did you mean digits"),
+        ({"tasks": ["digits", {"name": "altered"}]}, "tasks.1: altered: missing a required argument: 'data'"),
+        ({"tasks": ["digits", {**PERMUTED, "alteration": []}]}, "takes no 'alteration'; did you mean alterations"),
+        ({"tasks": ["digits", "parquet_stream"]}, "tasks.1: "),
+        ({"tasks": [{"name": "task_sequence", "tasks": ["digits"] * 2, "epochs": 1}, "digits"]}, "a sequence itself"),
+        ({"tasks": [{"name": "modular_arithmetic", "encoding": "sequence", "modulus": p} for p in (5, 7)]}, "output_"),
         ({"tasks": ["digits", "digits"], "epochs": 0}, "must be at least 1"),
     ],
 )
 def test_wrong_sequences_are_one_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         TaskSequence(**{"epochs": 2, **arguments})
+
+
+def table(path: Path, classes: str, columns: str = "ab") -> dict[str, Any]:
+    rows = [
+        ",".join([*(str(n % (5 + place)) for place in range(len(columns))), classes[n % len(classes)]])
+        for n in range(120)
+    ]
+    path.write_text("\n".join([",".join([*columns, "kind"]), *rows]) + "\n")
+    return {"name": "table", "path": str(path), "target": "kind"}
+
+
+def test_facts_that_the_data_tell_are_those_of_the_tasks(tmp_path: Path) -> None:
+    data = TaskSequence([table(tmp_path / "one.csv", "uvw"), table(tmp_path / "two.csv", "wvu")], 1)
+    data.setup("fit")
+    assert (data.input_shape, data.num_classes, data.output_size, data.task) == ((2,), 3, 3, "classification")
+
+
+@pytest.mark.parametrize(("classes", "columns", "message"), [("uv", "ab", "num_classes 2"), ("uvw", "abc", r"\(3,\)")])
+def test_tasks_that_turn_out_to_differ_are_one_line(tmp_path: Path, classes: str, columns: str, message: str) -> None:
+    tasks = [table(tmp_path / "one.csv", "uvw"), table(tmp_path / "two.csv", classes, columns)]
+    with pytest.raises(UserError, match=f"tasks.1: has .*{message}.*one net cannot learn both"):
+        TaskSequence(tasks, 1).setup("fit")
+
+
+@pytest.mark.parametrize("arguments", [{"alterations": ["permute_inputs"]}, {"train_eval_samples": 10}])
+def test_a_sequence_is_not_altered_as_a_whole(arguments: dict[str, Any]) -> None:
+    whole = Altered({"name": "task_sequence", "tasks": ["digits", PERMUTED], "epochs": 1}, **arguments)
+    with pytest.raises(UserError, match="name `altered` within its tasks"):
+        whole.setup("fit")
