@@ -695,25 +695,12 @@ def test_the_data_that_checks_train_on_are_digits():
     from trainoff.benchmarks.conformance.nets import _ColourDigits, _FlatDigits, _LargeDigits
 
     labels = Digits().split("train")[1]
-    for data in (_ColourDigits, _FlatDigits, _LargeDigits):
+    for data, shape in ((_ColourDigits, (3, 32, 32)), (_FlatDigits, (64,)), (_LargeDigits, (1, 32, 32))):
         inputs, targets = data().split("train")
-        assert tuple(inputs.shape[1:]) == data.facts.input_shape
+        assert tuple(inputs.shape[1:]) == data().input_shape == data.facts.input_shape == shape
         assert torch.equal(targets, labels)
     small = F.avg_pool2d(_LargeDigits().split("val")[0], 4)
     torch.testing.assert_close(small, Digits().split("val")[0])
-
-
-def test_nets_are_tried_on_digits_of_several_shapes():
-    """An argument of Digits once made all of them 8 x 8."""
-    from trainoff.benchmarks.conformance import nets
-
-    for data, shape in (
-        (nets._LargeDigits, (1, 32, 32)),
-        (nets._ColourDigits, (3, 32, 32)),
-        (nets._FlatDigits, (64,)),
-    ):
-        assert data().input_shape == shape
-        assert data().split("val")[0].shape[1:] == shape
 
 
 def test_nets_for_tokens_are_not_said_to_misbehave(capsys):
