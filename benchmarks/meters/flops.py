@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,12 +29,16 @@ class FlopMeter(L.Callback):
     def __init__(self) -> None:
         self.flops_per_sample: int | None = None
         self._counter: FlopCounterMode | None = None
+        # A compiled net that is first called under the counter would stay uncompiled for good.
+        self._eager: Any = None
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Start counting."""
         if self.flops_per_sample is None:
+            self._eager = torch.compiler.set_stance("force_eager")
+            self._eager.__enter__()
             self._counter = FlopCounterMode(display=False)
             self._counter.mod_tracker = _NoModules()  # type: ignore[assignment]
             self._counter.__enter__()
@@ -54,5 +59,6 @@ class FlopMeter(L.Callback):
     def _close(self) -> None:
         assert self._counter is not None
         self._counter.__exit__(None, None, None)
+        self._eager.__exit__(None, None, None)
         self._total = self._counter.get_total_flops()
         self._counter = None
