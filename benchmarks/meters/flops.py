@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch.utils.flop_counter import FlopCounterMode
 
+from trainoff.benchmarks.meters.meter import Meter
+
 
 class _NoModules(contextlib.nullcontext[None]):
     """In the place of the counter's module tracker, whose hooks on parameters forbid ``torch.autograd.grad``.
@@ -20,11 +22,13 @@ class _NoModules(contextlib.nullcontext[None]):
     parents = frozenset({"Global"})
 
 
-class FlopMeter(L.Callback):
+class FlopMeter(Meter):
     """Counts the operations of the first training batch, forward and backward, with torch's own counter.
 
     It watches the real step, so nothing runs twice; matrix products, convolutions and attention are counted.
     """
+
+    kept = ("flops_per_sample",)
 
     def __init__(self) -> None:
         self.flops_per_sample: int | None = None

@@ -10,17 +10,21 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from trainoff.benchmarks.meters.meter import Meter
+
 _WARMUP_PASSES = 5
 _MOST_PASSES = 50
 _MOST_SECONDS = 0.2
 
 
-class LatencyMeter(L.Callback):
+class LatencyMeter(Meter):
     """Times forward passes of the first validation sample, alone in its batch, before the first validation step.
 
     The module is on its device then, and no clock of the training runs. Where the batch does not begin with a tensor
     of samples, or the module takes something else, nothing is measured.
     """
+
+    kept = ("latency_seconds", "_is_done")
 
     def __init__(self) -> None:
         self.latency_seconds: float | None = None
