@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from trainoff.atomic_files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, to the disk, and moves it there: ``L.Trainer(plugins=[AtomicCheckpointIO()])``.
+    """Writes a checkpoint beside its place, to the disk, and moves it there.
 
-    Killed at any moment, it leaves the earlier checkpoint or the new one. Lightning's own writes into the system's
+    ``L.Trainer(plugins=[AtomicCheckpointIO()])``. Killed at any moment, it leaves the earlier checkpoint or the new one. Lightning's own writes into the system's
     temporary folder without waiting for the disk; where that is another file system, moving is copying, and a kill
     leaves half a file in the place of the good one. Nor does this one hold the whole file in memory first.
 
@@ -25,7 +24,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
         """Write it.
 
@@ -42,7 +41,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None or not isinstance(filesystem, LocalFileSystem):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        place = Path(filesystem._strip_protocol(str(path)))  # type: ignore[no-untyped-call]
+        place = Path(filesystem._strip_protocol(str(path)))
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place) as file:
             torch.save(checkpoint, file)
