@@ -41,7 +41,8 @@ class TrialCheckpoints(Checkpoint):
 
     def __init__(self, place: CheckpointPlace) -> None:
         self.place = place
-        self._last = time.monotonic()
+        self.earlier_seconds = 0.0  # of the processes whose checkpoints were gone on from
+        self._began = self._last = time.monotonic()
         self._is_within_epoch = False
         self._random_states: dict[str, Any] | None = None  # of the checkpoint that is gone on from
 
@@ -67,11 +68,15 @@ class TrialCheckpoints(Checkpoint):
             self._save(trainer, is_within_epoch=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The generators' states, where an epoch does not set them anew."""
-        return {"random_states": _random_states() if self._is_within_epoch else None}
+        """The time that went by, and the generators' states where an epoch does not set them anew."""
+        return {
+            "seconds": self.earlier_seconds + time.monotonic() - self._began,
+            "random_states": _random_states() if self._is_within_epoch else None,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember them for the start of training."""
+        self.earlier_seconds = state_dict["seconds"]
         self._random_states = state_dict["random_states"]
 
     def _is_time(self, trainer: L.Trainer) -> bool:
