@@ -31,6 +31,7 @@ class DerivedGenerators(Meter):
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.initial_state_digest = ""
+        self._has_begun = False  # an epoch, in this process
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the digest of the initial state: equal for every recipe that does not change it."""
@@ -40,6 +41,11 @@ class DerivedGenerators(Meter):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """For the order of samples."""
         seed_everything(derive_seed(self.seed, "order", trainer.current_epoch))
+        if trainer.current_epoch > 0 and not self._has_begun:
+            # Resumed: Lightning makes the loaders' iterators before this hook at the first epoch of a process, after it
+            # at the others, and torch's DataLoader draws a number when its iterator is made.
+            iter(trainer.fit_loop._data_fetcher)
+        self._has_begun = True
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -16,7 +16,7 @@ from trainoff.atomic_files import replacing
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place, to the disk, and moves it there.
 
-    ``L.Trainer(plugins=[AtomicCheckpointIO()])``. Killed at any moment, it leaves the earlier checkpoint or the new one.
+    ``L.Trainer(plugins=[AtomicCheckpointIO()])``. Killed at any moment, it leaves the earlier checkpoint or the new.
     Lightning's own writes into the system's temporary folder without waiting for the disk; where that is another file
     system, moving is copying, and a kill leaves half a file in the place of the good one. Nor does this one hold the
     whole file in memory first.
