@@ -41,10 +41,11 @@ class DerivedGenerators(Meter):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """For the order of samples."""
         seed_everything(derive_seed(self.seed, "order", trainer.current_epoch))
-        if trainer.current_epoch > 0 and not self._has_begun:
-            # Resumed: Lightning makes the loaders' iterators before this hook at the first epoch of a process, after it
-            # at the others, and torch's DataLoader draws a number when its iterator is made.
-            iter(trainer.fit_loop._data_fetcher)
+        fetcher = trainer.fit_loop._data_fetcher
+        if trainer.current_epoch > 0 and not self._has_begun and fetcher is not None:
+            # Resumed: at the first epoch of a process Lightning makes the loaders' iterators before this hook, at the
+            # others after it, and torch's DataLoader draws a number when its iterator is made.
+            iter(fetcher)
         self._has_begun = True
 
     def on_train_batch_start(
