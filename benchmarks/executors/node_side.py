@@ -9,14 +9,14 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
 from trainoff.benchmarks.executors.gpu_slots import VISIBLE, visible_devices
 from trainoff.benchmarks.executors.local import LocalExecutor
-from trainoff.benchmarks.executors.outcome import Outcome
+from trainoff.benchmarks.executors.outcome import Outcome, Raised
 from trainoff.benchmarks.executors.resources import Resources
 
 # A job script's variables: with them Lightning takes a trial for one task of a distributed training.
@@ -44,13 +44,13 @@ class Work:
         """From here."""
         return Work(bytes(cloudpickle.dumps(function)), resources, os.getcwd(), tuple(filter(None, sys.path)))
 
-    def open(self) -> LocalExecutor[bytes, Any]:
-        """A worker of this machine for one payload at a time, to be entered; payloads come pickled."""
+    def open(self) -> LocalExecutor[bytes, bytes]:
+        """A worker of this machine for one payload at a time, to be entered; payloads and results are pickled."""
         self._settle()
-        function, needs = cloudpickle.loads(self.function), self.resources
+        needs = self.resources
         gpus = len(visible_devices()) if needs.gpus else 0
         return LocalExecutor(
-            lambda payload: function(cloudpickle.loads(payload)),
+            _Pickled(self.function),
             workers=1,
             time_limit=needs.time_limit,
             preload=needs.preload,
@@ -67,10 +67,33 @@ class Work:
             del os.environ[name]
 
 
-_open: tuple[Work, str, contextlib.ExitStack, LocalExecutor[bytes, Any]] | None = None
+class _Pickled:
+    """The function on pickled payloads, unpickled in the child alone: this process then needs no torch of its own."""
+
+    def __init__(self, function: bytes) -> None:
+        self._pickled = function
+        self._function: Any = None
+
+    def __call__(self, payload: bytes) -> bytes:
+        if self._function is None:
+            self._function = cloudpickle.loads(self._pickled)
+        return bytes(cloudpickle.dumps(self._function(cloudpickle.loads(payload))))
 
 
-def run_one(work: Work, key: str, payload: bytes) -> Outcome[Any]:
+def unpacked(outcome: Outcome[bytes]) -> Outcome[Any]:
+    """The outcome with its result unpickled, where it is wanted."""
+    if outcome.result is None:
+        return outcome
+    try:
+        return replace(outcome, result=cloudpickle.loads(outcome.result))
+    except Exception as error:
+        return replace(outcome, result=None, failure=Raised(error, ""))
+
+
+_open: tuple[Work, str, contextlib.ExitStack, LocalExecutor[bytes, bytes]] | None = None
+
+
+def run_one(work: Work, key: str, payload: bytes) -> Outcome[bytes]:
     """Run one payload in this process's child, which is kept for the next one.
 
     Args:
@@ -99,7 +122,7 @@ def close() -> None:
         _open = None
 
 
-def run_each(work: Work, payloads: dict[str, bytes]) -> Iterator[Outcome[Any]]:
+def run_each(work: Work, payloads: dict[str, bytes]) -> Iterator[Outcome[bytes]]:
     """Run payloads one after the other."""
     with work.open() as executor:
         for key, payload in payloads.items():

@@ -137,7 +137,7 @@ class RayExecutor(Generic[Payload, Result]):
         errors = self._ray.exceptions
         failure: WorkerDied | Raised
         try:
-            outcome: Outcome[Result] = cloudpickle.loads(self._ray.get(reference))
+            outcome: Outcome[Result] = node_side.unpacked(cloudpickle.loads(self._ray.get(reference)))
             del self._running[reference]
             self._losses.pop(key, None)
             return outcome

@@ -191,7 +191,7 @@ class SlurmExecutor(Generic[Payload, Result]):
         for name in sorted(os.listdir(folder)):
             if not name.endswith(OUTCOME):
                 continue
-            outcome: Outcome[Result] = cloudpickle.loads((folder / name).read_bytes())
+            outcome: Outcome[Result] = node_side.unpacked(cloudpickle.loads((folder / name).read_bytes()))
             (folder / name).unlink()
             job = self._of.pop(outcome.key, None)
             if job is None:  # of a job that was taken for lost
