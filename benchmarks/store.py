@@ -11,14 +11,17 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from trainoff.atomic_files import remove_leftovers, replacing, sync_folder
 from trainoff.benchmarks.folder_lock import FolderLock
 from trainoff.benchmarks.record import SCHEMA_VERSION, Record, from_json, to_json
 from trainoff.benchmarks.suite_yaml import read_yaml
+from trainoff.benchmarks.trial import Stage
 from trainoff.errors import UserError
 
 
@@ -129,6 +132,13 @@ class RunFolder:
         _move(aside, path)
         return record
 
+    def relabel(self, trial_id: str, stage: Stage, tuned: dict[str, Any]) -> None:
+        """Say in a trial's record that it counts for something else now. Does nothing where there is none."""
+        record = _read(self._path_of(trial_id, self.records_path))
+        if isinstance(record, Record):
+            record.trial.stage, record.trial.tuned = stage, tuned
+            self.write(record)
+
     def _path_of(self, trial_id: str, folder: Path) -> Path:
         if self._lock is None:
             raise RuntimeError("a run folder is changed inside `with folder:`")
@@ -164,13 +174,16 @@ class RunFolder:
         """
         records: dict[str, Record] = {}
         problems: list[Problem] = []
-        for name in self._record_names():
-            found = _read(self.records_path / name)
+        for found in self.read_each():
             if isinstance(found, Problem):
                 problems.append(found)
             else:
                 records[found.trial.id] = found
         return records, problems
+
+    def read_each(self) -> Iterator[Record | Problem]:
+        """What :meth:`read_all` gives, one at a time."""
+        return (_read(self.records_path / name) for name in self._record_names())
 
     def _record_names(self) -> list[str]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Any, Literal
@@ -121,7 +122,7 @@ class Trial:
     data_digest: str
     source_digests: dict[str, str]
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Content hash: 16 hexadecimal digits.
 
