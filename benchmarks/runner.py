@@ -12,13 +12,14 @@ from typing import Any
 from trainoff.benchmarks.environment import describe, git_state
 from trainoff.benchmarks.executors.local import LocalExecutor, Outcome, Raised, TimedOut, WorkerDied
 from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
-from trainoff.benchmarks.record import Failure, Quality, Record, Status
+from trainoff.benchmarks.record import RANK_KILLED, Failure, Quality, Record, Status
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite
 from trainoff.benchmarks.suite_yaml import dump_yaml
 from trainoff.benchmarks.trial import Stage, Trial
 from trainoff.errors import UserError
 from trainoff.modules.optimizers import OPTIMIZERS
+from trainoff.modules.strategy_requirements import processes_of
 
 # What a worker imports before its first trial: the fork server imports it once for all.
 PRELOAD = ("trainoff.benchmarks.worker",)
@@ -257,7 +258,12 @@ class Run:
         return record
 
     def _submit(self, executor: LocalExecutor[Any, Record], trial: Trial) -> None:
-        executor.submit(trial.id, (trial, self.progress.workers - 1, self.git, self.classes))
+        places = processes_of(trial.setting.get("strategy"))
+        executor.submit(trial.id, (trial, self._beside(trial), self.git, self.classes), places)
+
+    def _beside(self, trial: Trial) -> int:
+        """How many other trials may run at the same time; one on several devices takes as many workers' places."""
+        return max(self.progress.workers - processes_of(trial.setting.get("strategy")), 0)
 
     def _keep(self, pair: Pair, record: Record) -> None:
         self.folder.write(record)
@@ -269,6 +275,8 @@ class Run:
 
     @staticmethod
     def _died_from_outside(outcome: Outcome[Record]) -> bool:
+        if outcome.result is not None:
+            return outcome.result.error is not None and outcome.result.error.type == RANK_KILLED
         death = outcome.failure
         if not isinstance(death, WorkerDied) or death.memory:
             return False
@@ -304,7 +312,7 @@ class Run:
             status=status,
             error=failure,
             quality=Quality(trial.task.metric, trial.task.mode),
-            environment=describe(git=self.git, trials_beside=self.progress.workers - 1),
+            environment=describe(git=self.git, trials_beside=self._beside(trial)),
         )
 
 

@@ -28,6 +28,7 @@ from trainoff.modules.schedule_building import build_schedule, split_choice
 from trainoff.modules.schedule_functions import Plateau
 from trainoff.modules.schedules import SCHEDULES
 from trainoff.modules.signatures import bind_arguments
+from trainoff.modules.strategy_requirements import check_options
 from trainoff.registry import arguments_of
 
 
@@ -48,6 +49,7 @@ def validate_recipe(recipe: Recipe) -> None:
         bind_arguments(PRUNING.load(pruning), arguments_of(pruning), "pruning")
     _refuse_contradictions(build_callbacks(recipe))
     check_patterns(recipe.parameters)
+    check_options(recipe)
 
 
 def _refuse_contradictions(callbacks: Sequence[RecipeCallback]) -> None:
