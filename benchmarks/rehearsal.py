@@ -100,8 +100,8 @@ def _check_strategy(trial: Trial) -> None:
     nodes = arguments_of(cast("dict[str, Any]", recipe.strategy)).get("nodes", 1) if recipe.strategy is not None else 1
     if nodes != 1:
         raise UserError(
-            f"asks for {nodes} nodes; a suite's trial trains on one machine. With a script of your own, under torchrun "
-            "or srun: L.Trainer(**recipe.trainer_arguments()).fit(recipe.apply(module), datamodule)",
+            f"asks for {nodes} nodes; a suite's trial trains on one machine. With a script of your own under "
+            "torchrun or srun: L.Trainer(**recipe.trainer_arguments()).fit(recipe.apply(module), datamodule)",
             "strategy.nodes",
         )
     processes = processes_of(trial.setting.get("strategy"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch.distributed.tensor import DTensor
 
 def whole(tensor: Tensor) -> Tensor:
     """The tensor itself; of one that is sharded, all of it. Then every process has to ask."""
-    return cast(Tensor, tensor.full_tensor()) if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def alike(tensors: Iterable[Tensor]) -> list[list[int]]:
@@ -30,4 +29,5 @@ def alike(tensors: Iterable[Tensor]) -> list[list[int]]:
 def norm_of_all(tensors: Sequence[Tensor]) -> Tensor:
     """The 2-norm of all tensors together, plain; of sharded ones, of the whole. At least one tensor."""
     norms = [whole(norm) for kind in alike(tensors) for norm in torch._foreach_norm([tensors[i] for i in kind])]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm

@@ -84,7 +84,9 @@ def check_requirements(recipe: Recipe) -> None:
         raise UserError(f"'{name}' runs on GPUs only, and there is none; on CPUs model_parallel shards", "strategy")
     wanted = processes_of(cast("Choice", recipe.strategy)) if recipe.strategy is not None else 1
     if gpus and wanted > gpus:
-        raise UserError(f"asks for {wanted} devices; there {'is 1' if gpus == 1 else f'are {gpus}'}", "strategy.devices")
+        raise UserError(
+            f"asks for {wanted} devices; there {'is 1' if gpus == 1 else f'are {gpus}'}", "strategy.devices"
+        )
     if options.get("sync_batchnorm") and not gpus:
         raise UserError("torch's SyncBatchNorm runs on accelerators only; leave it out", "strategy.sync_batchnorm")
 
@@ -104,7 +106,9 @@ def check_package(recipe: Recipe) -> None:
 def _check_devices(options: Mapping[str, Any]) -> None:
     for key in ("devices", "nodes"):
         value = options.get(key, 1)
-        if isinstance(value, bool) or (isinstance(value, int) and value < 1 and not (key == "devices" and value == -1)):
+        if isinstance(value, bool) or (
+            isinstance(value, int) and value < 1 and not (key == "devices" and value == -1)
+        ):
             raise UserError(f"{value!r} is not a number from 1", f"strategy.{key}")
 
 

@@ -109,12 +109,11 @@ class BatchParts(Sampler[list[int]]):
             )
         self.sampler = sampler
         self.batches = BatchSampler(sampler, batch_size, drop_last)
-        self.rank, self.count = rank, count
+        self.batch_size, self.rank, self.count = batch_size, rank, count
 
     def __len__(self) -> int:
         """Batches in an epoch: a last one with fewer samples than processes is none."""
-        samples, size = len(self.sampler), self.batches.batch_size
-        whole, rest = divmod(samples, size)
+        whole, rest = divmod(len(self.sampler), self.batch_size)
         return whole + (rest >= self.count and not self.batches.drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -21,12 +21,14 @@ def join_fork_server(address: str) -> None:
     """
     if address and not hasattr(_server, "_forkserver_authkey"):
         _server._forkserver_address = address
-        _server.ensure_running = _nothing  # it is no child of this process, and needs no starting
+        # It is no child of this process, and needs no starting.
+        _server.ensure_running = forkserver.ensure_running = _nothing
 
 
 def leave_fork_server() -> None:
     """Undo :func:`join_fork_server`, as that fork server is gone."""
     vars(_server).pop("ensure_running", None)
+    forkserver.ensure_running = _server.ensure_running
 
 
 def _nothing() -> None:
