@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainoff.benchmarks.environment import describe
 from trainoff.benchmarks.executors.outcome import Outcome, Raised, TimedOut, WorkerDied
-from trainoff.benchmarks.record import Failure, Quality, Record, Status
+from trainoff.benchmarks.record import RANK_KILLED, Failure, Quality, Record, Status
 from trainoff.benchmarks.trial import Trial
 
 # A worker killed from outside says nothing about the recipe: its trial is tried once more.
@@ -12,7 +12,9 @@ _FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 
 
 def died_from_outside(outcome: Outcome[Record]) -> bool:
-    """Whether the worker was ended by something that has nothing to do with its trial."""
+    """Whether the worker, or one of its trial's ranks, was ended by something that has nothing to do with the trial."""
+    if outcome.result is not None:
+        return outcome.result.error is not None and outcome.result.error.type == RANK_KILLED
     death = outcome.failure
     if not isinstance(death, WorkerDied) or death.memory:
         return False

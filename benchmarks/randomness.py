@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from trainoff.benchmarks.meters.meter import Meter
+from trainoff.modules.sharded_tensors import whole
 from trainoff.seeds import derive_seed
 
 
@@ -64,9 +65,9 @@ def seed_everything(seed: int) -> None:
 
 
 def state_digest(module: torch.nn.Module) -> str:
-    """SHA-256 over the names and bytes of a module's state."""
+    """SHA-256 over the names and bytes of a module's state; where it is sharded, every process has to ask."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(whole(tensor.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

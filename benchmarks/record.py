@@ -10,7 +10,12 @@ from typing import Any, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+# The type of an error where one of a trial's processes was ended by a signal from outside, which says nothing of its
+# recipe; and where it died of itself.
+RANK_KILLED = "RankKilled"
+RANK_DIED = "RankDied"
 
 Status = Literal["ok", "diverged", "out_of_memory", "timed_out", "crashed", "interrupted"]
 
@@ -132,7 +137,9 @@ class Cost(Section):
         samples_per_second: Training samples a second, the first steps (warm-up) left out.
         step_seconds_p50: Median seconds of an optimizer step, the first steps left out; p95 likewise.
         seconds_to_target: Training seconds until the validation metric first reached the task's target.
-        peak_memory_bytes: Peak resident memory of the process (CPU) or peak allocated memory (accelerator).
+        peak_memory_bytes: Peak resident memory of the process (CPU) or peak allocated memory (accelerator); over
+            several ranks the largest one's.
+        peak_memory_bytes_by_rank: Each rank's, where there are several (since schema 3).
         parameters: Trainable parameters.
         optimizer_state_bytes: Bytes in the optimizer's state at the end.
         checkpoint_bytes: Bytes of a full checkpoint at the end.
@@ -152,6 +159,7 @@ class Cost(Section):
     steps_to_target: int | None = None
     epochs_to_target: int | None = None
     peak_memory_bytes: int | None = None
+    peak_memory_bytes_by_rank: list[int | None] = []
     parameters: int | None = None
     optimizer_state_bytes: int | None = None
     checkpoint_bytes: int | None = None
@@ -267,7 +275,8 @@ def from_json(document: bytes) -> Record:
         raise UnreadableRecord(_reason(document, error)) from error
     if record.schema_version > SCHEMA_VERSION:
         raise UnreadableRecord(_newer(record.schema_version))
-    # Version 2 adds `compression`, which may be absent: a record of version 1 is one of version 2 as it stands.
+    # Version 2 adds `compression`, version 3 `cost.peak_memory_bytes_by_rank`, and both may be absent: a record of an
+    # older version is one of this version as it stands.
     record.schema_version = SCHEMA_VERSION
     return record
 

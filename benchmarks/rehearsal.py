@@ -8,7 +8,7 @@ import functools
 import io
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
@@ -21,7 +21,10 @@ from trainoff.benchmarks.trial import Trial
 from trainoff.errors import UserError
 from trainoff.modules.gan import GAN, LOGGED_NAMES
 from trainoff.modules.logged_names import find_name
+from trainoff.modules.recipe import Recipe
+from trainoff.modules.strategy_requirements import check_requirements, processes_of, strategy_name
 from trainoff.modules.supervised_module import SupervisedModule
+from trainoff.registry import arguments_of
 
 
 class _Begun(Exception):
@@ -77,6 +80,7 @@ def rehearse(trial: Trial, datamodule: L.LightningDataModule) -> None:
         UserError: For a mistake that the user can mend. Anything else that is raised is left to the trial, whose
             record tells it.
     """
+    _check_strategy(trial)
     try:
         with fixed_randomness(), contextlib.redirect_stdout(io.StringIO()):
             begin(_for_the_cpu(trial), _sharing_data(datamodule), _End())
@@ -89,10 +93,30 @@ def rehearse(trial: Trial, datamodule: L.LightningDataModule) -> None:
         return
 
 
+def _check_strategy(trial: Trial) -> None:
+    """What can be said of several devices by one process."""
+    recipe = Recipe.of(trial.setting)
+    check_requirements(recipe)
+    nodes = arguments_of(cast("dict[str, Any]", recipe.strategy)).get("nodes", 1) if recipe.strategy is not None else 1
+    if nodes != 1:
+        raise UserError(
+            f"asks for {nodes} nodes; a suite's trial trains on one machine. With a script of your own under "
+            "torchrun or srun: L.Trainer(**recipe.trainer_arguments()).fit(recipe.apply(module), datamodule)",
+            "strategy.nodes",
+        )
+    processes = processes_of(trial.setting.get("strategy"))
+    if isinstance(recipe.batch, int) and recipe.batch % processes and strategy_name(recipe) != "model_parallel":
+        raise UserError(
+            f"a batch of {recipe.batch} cannot be shared equally by {processes} devices; make it a multiple of "
+            f"{processes}",
+            "batch",
+        )
+
+
 def _for_the_cpu(trial: Trial) -> Trial:
-    """The trial without what only its own device can say; this process leaves accelerators to the workers."""
+    """The trial without what only its own devices can say; this process leaves accelerators to the workers."""
     elsewhere = CUDAAccelerator.is_available() or MPSAccelerator.is_available()
-    left_out = ("precision",) if elsewhere else ()
+    left_out = ("strategy", "precision") if elsewhere else ("strategy",)
     return replace(trial, setting={key: value for key, value in trial.setting.items() if key not in left_out})
 
 

@@ -25,6 +25,7 @@ from trainoff.benchmarks.suite_yaml import dump_yaml
 from trainoff.benchmarks.trial import Stage, Trial
 from trainoff.errors import UserError
 from trainoff.modules.optimizers import OPTIMIZERS
+from trainoff.modules.strategy_requirements import processes_of
 
 # What a worker imports before its first trial: the fork server imports it once for all.
 PRELOAD = ("trainoff.benchmarks.worker",)
@@ -171,8 +172,10 @@ class Run:
         needs = Resources(
             memory_limit=self.suite.memory_limit, time_limit=self.suite.time_limit, preload=self._preload()
         )
-        train = _train if self.choice.is_local else partial(_train_on_a_node, self.choice.cpus)
-        return self.choice.open(train, needs, self.most_at_once(), self.folder.path)
+        settings = [setting.fields for recipe in self.suite.recipes for setting in recipe.settings]
+        choice = self.choice.for_processes(max(processes_of(setting.get("strategy")) for setting in settings))
+        train = _train if choice.is_local else partial(_train_on_a_node, choice.cpus)
+        return choice.open(train, needs, self.most_at_once(), self.folder.path)
 
     def most_at_once(self) -> int:
         """How many trials there may be at the same time."""
@@ -288,7 +291,12 @@ class Run:
         return record
 
     def _submit(self, executor: Executor[Any, Record], trial: Trial) -> None:
-        executor.submit(trial.id, (trial, self.progress.workers - 1, self.git, self.classes))
+        places = processes_of(trial.setting.get("strategy"))
+        executor.submit(trial.id, (trial, self._beside(trial), self.git, self.classes), places)
+
+    def _beside(self, trial: Trial) -> int:
+        """How many other trials may run at the same time; one on several devices takes as many workers' places."""
+        return max(self.progress.workers - processes_of(trial.setting.get("strategy")), 0)
 
     def _keep(self, pair: Pair, record: Record) -> None:
         self.folder.write(record)
@@ -303,7 +311,7 @@ class Run:
             return outcome.result
         if isinstance(outcome.failure, Raised) and isinstance(outcome.failure.exception, UserError):
             self.refuse(pair, outcome.failure.exception)
-        return failed_record(trial, outcome, self.git, self.progress.workers - 1)
+        return failed_record(trial, outcome, self.git, self._beside(trial))
 
     def refuse(self, pair: Pair, error: UserError) -> None:
         """End the run, as what a user can mend is not the recipe's failure."""

@@ -8,15 +8,17 @@ from typing import Any
 import sklearn.datasets  # noqa: F401 (half a second, and the first thing most shipped suites load)
 import torchmetrics.classification  # noqa: F401
 
+from trainoff.benchmarks.engines.ranks import train_on_ranks
 from trainoff.benchmarks.engines.trainer import Surroundings, train
 from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.trial import Trial
 from trainoff.modules import classifier, regressor  # noqa: F401
+from trainoff.modules.strategy_requirements import processes_of
 from trainoff.registry import provide_classes
 
 
 def run_trial(trial: Trial, trials_beside: int, git: str, classes: Mapping[str, Any]) -> Record:
-    """Train one trial.
+    """Train one trial, here or, where its recipe asks for several devices, on a process for each.
 
     Args:
         trial: What to train.
@@ -27,5 +29,9 @@ def run_trial(trial: Trial, trials_beside: int, git: str, classes: Mapping[str, 
     Raises:
         UserError: For a mistake that the user can mend.
     """
+    surroundings = Surroundings(trials_beside, git)
+    ranks = processes_of(trial.setting.get("strategy"))
+    if ranks > 1:
+        return train_on_ranks(trial, surroundings, classes, ranks)
     provide_classes(classes)
-    return train(trial, Surroundings(trials_beside, git))
+    return train(trial, surroundings)

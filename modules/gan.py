@@ -217,9 +217,9 @@ class GAN(RecipeModule):
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean losses, and step the schedules that count epochs."""
         for player, name in (("generator", "train/loss"), ("discriminator", "train/discriminator_loss")):
-            mean = self.mean_losses[cast(Player, player)].mean()
+            mean = self.mean_losses[cast(Player, player)].mean(self.trainer)
             if mean is not None:
-                self.log(name, mean, prog_bar=True, sync_dist=True)
+                self.log(name, mean, prog_bar=True)
         self.mean_losses = {player: LossSum() for player in PLAYERS}
         self.schedules.step("epoch")
 

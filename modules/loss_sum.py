@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
 
@@ -23,9 +24,19 @@ class LossSum:
         self._sum = loss * terms if self._sum is None else self._sum + loss * terms
         self._terms = self._terms + terms
 
-    def mean(self) -> Tensor | None:
-        """The mean over all terms so far; ``None`` where there were none."""
-        return None if self._sum is None else self._sum / self._terms
+    def mean(self, trainer: L.Trainer) -> Tensor | None:
+        """The mean over all terms so far, of all processes, each of which has to ask; ``None`` where there were none.
+
+        Args:
+            trainer: Whose processes.
+        """
+        if self._sum is None:
+            return None
+        if trainer.world_size == 1:
+            return self._sum / self._terms
+        terms = torch.as_tensor(self._terms, dtype=torch.float64, device=self._sum.device)
+        sums = trainer.strategy.reduce(torch.stack([self._sum.double(), terms]), reduce_op="sum")
+        return cast(Tensor, sums[0] / sums[1])
 
     def state_dict(self) -> dict[str, Any]:
         """What has been added up so far."""

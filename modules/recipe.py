@@ -176,13 +176,20 @@ class Recipe:
         return {key: value for key, value in fields.items() if value is not None}
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """What only a Trainer can hold: ``L.Trainer(**recipe.trainer_arguments(), max_epochs=...)``."""
+        """What only a Trainer can hold: ``L.Trainer(**recipe.trainer_arguments(), max_epochs=...)``.
+
+        Raises:
+            UserError: Where the strategy's package is not installed.
+        """
         arguments: dict[str, Any] = {}
         if self.precision is not None:
             arguments["precision"] = self.precision
         if self.microbatches > 1:
             arguments["accumulate_grad_batches"] = self.microbatches
         if self.strategy is not None:
+            from trainoff.modules.strategy_requirements import check_package
+
+            check_package(self)
             options = arguments_of(cast(Choice, self.strategy))
             if "devices" in options:
                 arguments["devices"] = options.pop("devices")
@@ -191,6 +198,8 @@ class Recipe:
             if "sync_batchnorm" in options:
                 arguments["sync_batchnorm"] = options.pop("sync_batchnorm")
             choice = cast(Choice, self.strategy)
+            if choice.get("name") == "ddp_spawn" and options:
+                options.setdefault("start_method", "spawn")  # which the bare name means; the class's own is another
             plain_name = "name" in choice and not options
             arguments["strategy"] = choice["name"] if plain_name else STRATEGIES.load(choice)(**options)
         return arguments

@@ -81,9 +81,9 @@ class SupervisedModule(RecipeModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean training loss."""
-        mean = self.train_loss.mean()
+        mean = self.train_loss.mean(self.trainer)
         if mean is not None:
-            self.log("train/loss", mean, prog_bar=True, sync_dist=True)
+            self.log("train/loss", mean, prog_bar=True)
         self.train_loss = LossSum()
 
     def on_validation_start(self) -> None:

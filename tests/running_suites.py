@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 
@@ -116,6 +117,21 @@ class Failing(UsersModule):
                 next(self.parameters()).fill_(float("nan"))
 
 
+class FailingRank(Failing):
+    """Fails on one of the ranks that train together."""
+
+    def __init__(self, how="raise", step=2, rank=1):
+        super().__init__(how, step)
+        self.rank = rank
+
+    def fail(self):
+        if self.global_rank == self.rank:
+            if self.how == "kill_worker":
+                os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
+                signal.pause()
+            super().fail()
+
+
 class SavedData(UsersData):
     """Inputs and targets from a file, split without a seed."""
 
@@ -133,6 +149,7 @@ class Untested(UsersModule):
 
 __all__ = [
     "Failing",
+    "FailingRank",
     "SavedData",
     "Untested",
     "UsersData",

@@ -72,7 +72,8 @@ def train_eval_loader(datamodule: L.LightningDataModule) -> Any:
     size = len(test.dataset) if isinstance(test, DataLoader) and hasattr(test.dataset, "__len__") else None
     generator = torch.Generator().manual_seed(derive_seed(0, "train evaluation"))
     order = torch.randperm(len(loader.dataset), generator=generator)[:size].tolist()
-    return DataLoader(Subset(loader.dataset, order), batch_size=loader.batch_size, collate_fn=loader.collate_fn)
+    batch = loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)
+    return DataLoader(Subset(loader.dataset, order), batch_size=batch, collate_fn=loader.collate_fn)
 
 
 def _merged(results: list[Mapping[str, float]]) -> dict[str, float]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, cast
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from trainoff.benchmarks.engines.evaluation import evaluate, refuse_missing_test
+from trainoff.benchmarks.engines.rank_side import recipe_of_rank, replicas, share_batches
 from trainoff.benchmarks.environment import describe
+from trainoff.benchmarks.meters.bytes import checkpoint_bytes, tensor_bytes
 from trainoff.benchmarks.meters.compression import CompressionMeter
 from trainoff.benchmarks.meters.curves import CurveMeter
 from trainoff.benchmarks.meters.flops import FlopMeter
@@ -102,19 +101,17 @@ class _Training:
 
     def prepare(self, datamodule: L.LightningDataModule) -> tuple[L.Trainer, L.LightningModule]:
         """Make what trains, and what is trained."""
-        recipe = Recipe.of(self.trial.setting)
+        recipe = recipe_of_rank(self.trial.setting)
         # A foreign module draws its weights where it is built: from a seed of their own.
         seed_everything(derive_seed(self.trial.seed, "weights"))
         self.module = build_module(self.trial.task.module, recipe)
         seed_everything(self.trial.seed)
         refuse_missing_test(self.module, datamodule)
         self.trainer = self._make_trainer(recipe)
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"asks for {self.trainer.world_size} devices; a suite's trial trains on one. "
-                "recipe.apply(module) in a Trainer of your own takes any number",
-                "strategy",
-            )
+        if self.trainer.world_size > 1 and not torch.distributed.is_torchelastic_launched():
+            # Lightning would run this process' own program again.
+            raise UserError("several devices need as many processes, which a run's workers start", "strategy")
+        share_batches(datamodule, self.trainer, self.module)
         return self.trainer, self.module
 
     def _make_trainer(self, recipe: Recipe) -> L.Trainer:
@@ -176,11 +173,13 @@ class _Training:
         if self.curves.to_target is not None:
             cost.seconds_to_target, cost.steps_to_target, cost.epochs_to_target = self.curves.to_target
         if self.trainer is not None and self.module is not None:
+            if cost.samples_per_second is not None:
+                cost.samples_per_second *= replicas(self.trainer)
             cost.steps = self.trainer.global_step
             cost.epochs = len(self.curves.curves.train_loss)
             cost.peak_memory_bytes = peak_bytes(self.trainer.strategy.root_device)
             cost.parameters = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
-            cost.optimizer_state_bytes = sum(_tensor_bytes(optimizer.state) for optimizer in self.trainer.optimizers)
+            cost.optimizer_state_bytes = sum(tensor_bytes(optimizer.state) for optimizer in self.trainer.optimizers)
         return cost
 
 
@@ -210,7 +209,7 @@ def train(trial: Trial, surroundings: Surroundings) -> Record:
         failure = Failure(type(error).__name__, _one_line(error), traceback.format_exc())
     if status == "ok" and training.trainer is not None:
         cost = training.cost()
-        cost.checkpoint_bytes = _checkpoint_bytes(training.trainer)
+        cost.checkpoint_bytes = checkpoint_bytes(training.trainer)
     else:
         cost = training.cost()
     curves = training.curves.curves
@@ -229,10 +228,10 @@ def train(trial: Trial, surroundings: Surroundings) -> Record:
 
 
 def begin(trial: Trial, datamodule: L.LightningDataModule, end: L.Callback) -> None:
-    """Go a trial's way on the CPU, as far as one process can, until a callback ends it by an exception.
+    """Go a trial's way on the CPU, in one process, until a callback ends it by an exception.
 
     Args:
-        trial: What would be trained.
+        trial: What would be trained, on one device.
         datamodule: The task's.
         end: Comes after the meters, before the recipe's callbacks.
 
@@ -241,8 +240,7 @@ def begin(trial: Trial, datamodule: L.LightningDataModule, end: L.Callback) -> N
     """
     with quiet():
         trainer, module = _Training(trial, "cpu", [end]).prepare(datamodule)
-        if isinstance(trainer.strategy, SingleDeviceStrategy):  # any other would open connections between processes
-            trainer.fit(module, datamodule=datamodule)
+        trainer.fit(module, datamodule=datamodule)
 
 
 @contextlib.contextmanager
@@ -268,48 +266,6 @@ def _status_of(error: Exception) -> Status:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _tensor_bytes(state: Any) -> int:
-    if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, dict):
-        return sum(_tensor_bytes(value) for value in state.values())
-    if isinstance(state, (list, tuple)):
-        return sum(_tensor_bytes(value) for value in state)
-    return 0
-
-
-class _ByteCount(io.RawIOBase):
-    """A file that keeps nothing but its size."""
-
-    size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        length = memoryview(content).nbytes
-        self.size += length
-        return length
-
-
-class _CountingIO(TorchCheckpointIO):
-    """Saves a checkpoint to nowhere: only its size is wanted, and a hundred trials would write a hundred files."""
-
-    size = 0
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        file = _ByteCount()
-        torch.save(checkpoint, cast(IO[bytes], file))
-        self.size = file.size
-
-
-def _checkpoint_bytes(trainer: L.Trainer) -> int:
-    trainer.strategy.checkpoint_io = counting = _CountingIO()
-    with quiet():
-        trainer.save_checkpoint("counted.ckpt")
-    return counting.size
 
 
 def _environment(training: _Training, surroundings: Surroundings) -> Environment:

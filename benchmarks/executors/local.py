@@ -31,7 +31,7 @@ from trainoff.benchmarks.executors.gpu_slots import GpuSlots, device_groups, vis
 from trainoff.benchmarks.executors.memory_limit import MemoryLimit
 from trainoff.benchmarks.executors.memory_watch import SECONDS_BETWEEN_LOOKS, MemoryWatch
 from trainoff.benchmarks.executors.outcome import Outcome, Payload, Raised, Result, TimedOut, WorkerDied
-from trainoff.benchmarks.executors.worker_processes import UNSEEN, WorkerContext
+from trainoff.benchmarks.executors.worker_processes import UNSEEN, WorkerContext, start_fork_server
 from trainoff.benchmarks.executors.worker_side import Answer, Setup, get_ready, run
 from trainoff.errors import UserError
 
@@ -44,6 +44,7 @@ _MAX_BREAKS = 3  # of the pool, without an outcome between them
 class _Item:
     key: str
     payload: bytes
+    places: int = 1
     sent: float = 0.0
 
 
@@ -139,17 +140,19 @@ class LocalExecutor(Generic[Payload, Result]):
             if self._slots is not None:
                 shutil.rmtree(self._slots.folder, ignore_errors=True)
 
-    def submit(self, key: str, payload: Payload) -> None:
+    def submit(self, key: str, payload: Payload, places: int = 1) -> None:
         """Add a payload; it is sent to a worker when one is free and outcomes are being asked for.
 
         Args:
             key: Comes back in the outcome.
             payload: Whatever cloudpickle can send.
+            places: How many of the workers' places it takes, as it starts so many processes; one that takes more than
+                there are runs alone.
 
         Raises:
             UserError: Where it cannot.
         """
-        self._waiting.append(_Item(key, _pickled(payload, key)))
+        self._waiting.append(_Item(key, _pickled(payload, key), places))
 
     def completed(self) -> Iterator[Outcome[Result]]:
         """Each outcome as it comes, until nothing is pending; more may be submitted meanwhile.
@@ -168,7 +171,7 @@ class LocalExecutor(Generic[Payload, Result]):
                 yield outcome
 
     def _send(self) -> None:
-        while self._waiting and len(self._running) < self._workers:
+        while self._waiting and self._has_room(self._waiting[0]):
             item = self._waiting[0]  # taken off once it is sent: Ctrl-C may come in between
             try:
                 future = self._started_pool().schedule(run, args=(item.payload,), timeout=self._time_limit)
@@ -179,11 +182,16 @@ class LocalExecutor(Generic[Payload, Result]):
             self._running[future] = self._waiting.popleft()
             future.add_done_callback(self._finished.put)
 
+    def _has_room(self, item: _Item) -> bool:
+        taken = sum(running.places for running in self._running.values())
+        return not self._running or taken + item.places <= self._workers
+
     def _started_pool(self) -> ProcessPool:
         if self._context is None:
             raise TypeError("outcomes are asked for inside `with executor:`")
         if self._pool is None:
-            setup = Setup(self._function, self._preload, self._threads, dict(os.environ), self._slots)
+            address = start_fork_server(self._context.preload, self._threads)
+            setup = Setup(self._function, self._preload, self._threads, dict(os.environ), self._slots, address)
             self._pool = ProcessPool(self._workers, initializer=get_ready, initargs=(setup,), context=self._context)
         return self._pool
 

@@ -82,12 +82,14 @@ class Executor(Protocol[_Taken, Result]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
-    def submit(self, key: str, payload: _Taken) -> None:
+    def submit(self, key: str, payload: _Taken, places: int = 1) -> None:
         """Add a payload.
 
         Args:
             key: Comes back in the outcome.
             payload: Whatever cloudpickle can send.
+            places: How many payloads' room it takes on this machine, as it starts so many processes; on a cluster
+                each payload has its own processors.
 
         Raises:
             UserError: Where it cannot.

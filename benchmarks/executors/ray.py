@@ -104,7 +104,7 @@ class RayExecutor(Generic[Payload, Result]):
         self._run = None
         self._ray.shutdown()
 
-    def submit(self, key: str, payload: Payload) -> None:
+    def submit(self, key: str, payload: Payload, places: int = 1) -> None:
         """As :meth:`.Executor.submit`."""
         try:
             self._waiting.append((key, bytes(cloudpickle.dumps(payload))))

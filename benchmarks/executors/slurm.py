@@ -140,7 +140,7 @@ class SlurmExecutor(Generic[Payload, Result]):
         self._jobs.clear()
         self._of.clear()
 
-    def submit(self, key: str, payload: Payload) -> None:
+    def submit(self, key: str, payload: Payload, places: int = 1) -> None:
         """As :meth:`.Executor.submit`."""
         try:
             self._waiting.append((key, bytes(cloudpickle.dumps(payload))))

@@ -28,19 +28,10 @@ _SECONDS_TO_TELL = 0.2
 _starting = threading.RLock()
 
 
-class WorkerProcess(BaseProcess):
-    """A process of the fork server that does not import the main module again, with a death pebble can place.
-
-    pebble asks for the task of a dead worker in one thread and reads the workers' messages in another. Told of a
-    death before it has read "I take this task", it loses the task and waits for ever: a death is told late.
-    """
+class ServedProcess(BaseProcess):
+    """A process of the fork server that does not import the main module again."""
 
     _start_method = "forkserver"
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._ending = False
-        self._seen_dead: float | None = None
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:  # noqa: N802 (multiprocessing's name)
@@ -53,6 +44,19 @@ class WorkerProcess(BaseProcess):
         """Start it, from any thread."""
         with _starting, _main_without_origin():
             super().start()
+
+
+class WorkerProcess(ServedProcess):
+    """A worker of pebble's pool, with a death that pebble can place.
+
+    pebble asks for the task of a dead worker in one thread and reads the workers' messages in another. Told of a
+    death before it has read "I take this task", it loses the task and waits for ever: a death is told late.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._ending = False
+        self._seen_dead: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
@@ -121,7 +125,7 @@ class WorkerContext(BaseContext):
 
     def Process(self, **arguments: Any) -> WorkerProcess:  # noqa: N802 (likewise)
         """A worker process, not started; the fork server is."""
-        _start_fork_server(self.preload, self._threads)
+        start_fork_server(self.preload, self._threads)
         process = WorkerProcess(**arguments)
         with self._lock:
             self._processes.add(process)
@@ -144,9 +148,15 @@ class WorkerContext(BaseContext):
                 process.kill()
 
 
-def _start_fork_server(preload: tuple[str, ...], threads: int) -> None:
-    """Start Python's one fork server unless it runs already; what it then lacks, each worker mends for itself."""
+def start_fork_server(preload: tuple[str, ...], threads: int) -> str:
+    """Start Python's one fork server unless it runs already; what it then lacks, each worker mends for itself.
+
+    Returns:
+        Where it listens.
+    """
     from multiprocessing import forkserver
+
+    from trainoff.benchmarks.executors.fork_server_sharing import fork_server_address
 
     with _starting, _thread_variables(threads), _main_without_origin():
         # Ours first: a worker is pickled as an object of this package.
@@ -158,6 +168,7 @@ def _start_fork_server(preload: tuple[str, ...], threads: int) -> None:
             forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return fork_server_address()
 
 
 @contextlib.contextmanager

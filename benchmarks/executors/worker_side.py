@@ -42,6 +42,7 @@ class Setup:
         threads: Threads of numerical libraries.
         environment: The parent's environment; the fork server's may be older.
         gpus: Where it takes its GPUs from; None where it sees those that the parent sees.
+        fork_server: Where the fork server listens, for a worker that needs processes of its own; empty where unknown.
     """
 
     function: bytes
@@ -49,6 +50,7 @@ class Setup:
     threads: int
     environment: dict[str, str]
     gpus: GpuSlots | None = None
+    fork_server: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ def get_ready(setup: Setup) -> None:
         if "torch" in sys.modules:
             # Before any work: a forked child must not use the thread pool that its parent may have started.
             sys.modules["torch"].set_num_threads(setup.threads)
+        if setup.fork_server:
+            # Here: it cannot be imported where there is no fork server.
+            from trainoff.benchmarks.executors.fork_server_sharing import join_fork_server
+
+            join_fork_server(setup.fork_server)
         _notices = tuple(notices)
         _function = cloudpickle.loads(setup.function)
     except BaseException as error:

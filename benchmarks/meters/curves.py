@@ -18,6 +18,7 @@ from trainoff.benchmarks.trial import Task
 from trainoff.errors import UserError, closest
 from trainoff.modules.loss_sum import LossSum, terms_of
 from trainoff.modules.pruning.base import pruning_of
+from trainoff.modules.sharded_tensors import norm_of_all
 
 _PREFIXES = {"val": ("val", "valid", "validation"), "test": ("test",)}
 
@@ -135,7 +136,7 @@ class CurveMeter(Meter):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Read what the training left: mean loss, learning rate, norms."""
-        mean = self._losses.mean()
+        mean = self._losses.mean(trainer)
         self._losses = LossSum()
         self.curves.train_loss.append(None if mean is None else finite(mean))
         rate = trainer.optimizers[0].param_groups[0].get("lr")  # an optimizer that finds its steps by itself has none
@@ -162,7 +163,7 @@ class CurveMeter(Meter):
 
 @torch.no_grad()
 def norm(tensors: list[Tensor]) -> float | None:
-    """The 2-norm of all tensors together."""
+    """The 2-norm of all tensors together; where they are sharded, every process has to ask."""
     if not tensors:
         return None
-    return finite(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))))
+    return finite(norm_of_all(tensors))

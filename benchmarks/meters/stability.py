@@ -80,7 +80,8 @@ class ConvergenceStop(L.Callback):
     ) -> None:
         """Read the gradient that the step has just used."""
         reached = norm([p.grad for p in pl_module.parameters() if p.grad is not None])
-        if reached is not None and reached <= self.gradient_norm:
+        is_short = reached is not None and reached <= self.gradient_norm
+        if trainer.strategy.reduce_boolean_decision(is_short):
             trainer.should_stop = True
 
 

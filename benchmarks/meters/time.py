@@ -73,7 +73,10 @@ class TimeMeter(Meter):
         elif self._last_step_end is not None:
             self.step_seconds.append(now - self._last_step_end)
         self._last_step_end = now
-        if self.budget is not None and self.elapsed() >= self.budget:
+        # The clocks of several processes differ: they stop together, at the first one's word.
+        if self.budget is not None and trainer.strategy.reduce_boolean_decision(
+            self.elapsed() >= self.budget, all=False
+        ):
             trainer.should_stop = True
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

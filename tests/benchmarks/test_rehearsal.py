@@ -137,11 +137,33 @@ def test_a_long_rehearsal_ends_early(monkeypatch):
     assert calls == [("setup", "fit")]
 
 
-def test_a_strategy_is_asked_for_its_devices_and_not_started():
-    with pytest.raises(UserError, match="recipe two on task t: strategy: asks for 2 devices"):
-        check({"two": {**SGD, "strategy": {"name": "ddp", "devices": 2}}})
-    check({"one": {**SGD, "strategy": {"name": "ddp", "devices": 1}}})
+def test_several_devices_are_begun_as_one_without_starting_processes():
+    for strategy in ("ddp", "ddp_spawn", "model_parallel"):
+        calls.clear()
+        check({"two": {**SGD, "strategy": {"name": strategy, "devices": 2}}})
+        assert calls[0] == ("setup", "fit")
+        assert calls[-1][0] == "start"
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"strategy": {"name": "fsdp", "devices": 2}}, "strategy: 'fsdp' runs on GPUs only, and there is none; on CPUs"),
+        ({"strategy": "deepspeed"}, "strategy: 'deepspeed' needs the package deepspeed, which is not installed"),
+        ({"strategy": "xla"}, "strategy: 'xla' needs the package torch_xla, which is not installed"),
+        ({"strategy": {"name": "ddp", "devices": 3}, "batch": 64}, "batch: a batch of 64 cannot be shared equally by 3"),
+        (
+            {"strategy": {"name": "ddp", "devices": 2, "nodes": 2}},
+            "strategy.nodes: asks for 2 nodes; a suite's trial trains on one machine.",
+        ),
+    ],
+)
+def test_what_a_strategy_lacks_is_said_before_anything_is_trained(recipe, message, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr(strategy_requirements, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=f"recipe r on task t: {message}"):
+        check({"r": {**SGD, **recipe}})
     assert calls == [("setup", "fit")]
 
 

@@ -40,7 +40,7 @@ class Losses(L.Callback):
         self.values = []
 
     def on_train_epoch_end(self, trainer, pl_module):
-        self.values.append(pl_module.train_loss.mean())
+        self.values.append(pl_module.train_loss.mean(trainer))
 
 
 def first_and_last_loss(entry, epochs):
