@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 _WARMUP_PASSES = 5
@@ -31,6 +32,8 @@ class LatencyMeter(L.Callback):
     ) -> None:
         """Measure once."""
         if self._is_done or trainer.state.fn != "fit":
+            return
+        if isinstance(trainer.strategy, ModelParallelStrategy):  # a pass of all devices, each by its own clock
             return
         self._is_done = True
         self.latency_seconds = forward_seconds(pl_module, first_sample(batch))
