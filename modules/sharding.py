@@ -14,7 +14,7 @@ import torch
 import torch.distributed
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.distributed.tensor.parallel.style import ParallelStyle
@@ -34,8 +34,9 @@ _METHODS = ("encode", "decode_step")
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether any parameter is spread over devices."""
-    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+    """Whether any layer is spread over devices; its parameters may be gathered at the moment."""
+    gathers = any(isinstance(layer, FSDPModule) for layer in module.modules())
+    return gathers or any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
 def shard_net(strategy: ModelParallelStrategy, net: nn.Module) -> None:

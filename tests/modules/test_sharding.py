@@ -45,8 +45,8 @@ def train(job):
     module = Classifier(net, recipe)
     initial = []
     trainer = make_trainer(
-        max_epochs=-1, max_steps=steps, callbacks=[First(initial)], num_sanity_val_steps=0, check_val_every_n_epoch=None,
-        val_check_interval=steps * recipe.microbatches, use_distributed_sampler=False,
+        max_epochs=-1, max_steps=steps, callbacks=[First(initial)], num_sanity_val_steps=0,
+        check_val_every_n_epoch=None, val_check_interval=steps * recipe.microbatches, use_distributed_sampler=False,
         **{"devices": 1, **recipe.trainer_arguments()},
     )  # fmt: skip
     trainer.fit(module, datamodule=data())
