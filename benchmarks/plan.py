@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from operator import itemgetter
 from typing import Literal
 
@@ -23,7 +24,7 @@ from trainoff.benchmarks.suite import Suite, SuiteRecipe
 from trainoff.benchmarks.task_building import build_datamodule, build_module
 from trainoff.benchmarks.task_checks import check_metric, check_own_batch, check_targets
 from trainoff.benchmarks.trial import Stage, Task, Trial
-from trainoff.benchmarks.tuning import Setting, choose, dotted
+from trainoff.benchmarks.tuning import Setting, choose, dotted, fields_text
 from trainoff.errors import UserError
 from trainoff.modules.recipe import Recipe
 
@@ -53,6 +54,7 @@ class Pair:
     sources: dict[str, str]
     records: dict[str, Record] = field(default_factory=dict)
     repeated: dict[str, Record] = field(default_factory=dict)
+    _recorded: int = field(default=0, init=False, repr=False)  # of the tuning trials the first ones, all with a record
 
     @property
     def is_tuned(self) -> bool:
@@ -73,13 +75,24 @@ class Pair:
 
     def tuning(self) -> list[list[Trial]]:
         """Of each setting, its tuning trials; empty where there is nothing to choose."""
-        if not self.is_tuned:
-            return []
-        return [[self._trial(s, "tune", seed) for seed in self.suite.tune_seeds] for s in self.recipe.settings]
+        return [list(trials) for trials in self._by_setting()]
+
+    def tuning_trials(self) -> Iterator[Trial]:
+        """The same, one by one."""
+        return chain.from_iterable(self._by_setting())
+
+    def _by_setting(self) -> Iterator[Iterable[Trial]]:
+        for setting in self.recipe.settings if self.is_tuned else ():
+            yield (self._trial(setting, "tune", seed) for seed in self.suite.tune_seeds)
 
     @cached_property
-    def _tuning_ids(self) -> list[list[str]]:
-        return [[trial.id for trial in trials] for trials in self.tuning()]
+    def _tuning_ids(self) -> list[str]:
+        return [trial.id for trial in self.tuning_trials()]
+
+    def _tuning_ids_of(self, number: int) -> list[str]:
+        """Of a setting, by its place."""
+        seeds = len(self.suite.tune_seeds)
+        return self._tuning_ids[number * seeds : (number + 1) * seeds]
 
     def chosen(self) -> Setting | None:
         """The setting of the final trials; ``None`` until all tuning trials have ended.
@@ -88,28 +101,39 @@ class Pair:
         """
         if not self.is_tuned:
             return self.recipe.settings[0]
-        known = [[self.records[key] for key in keys if key in self.records] for keys in self._tuning_ids]
-        if any(len(records) < len(self.suite.tune_seeds) for records in known):
+        # Asked after every trial: what was found at the last call is not looked for again.
+        ids = self._tuning_ids
+        while self._recorded < len(ids) and ids[self._recorded] in self.records:
+            self._recorded += 1
+        if self._recorded < len(ids):
             return None
+        if not all(key in self.records for key in ids):  # some were set aside since
+            self._recorded = 0
+            return None
+        known = [[self.records[key] for key in self._tuning_ids_of(n)] for n in range(len(self.recipe.settings))]
         return self.recipe.settings[choose(self.recipe.settings, known) or 0]
 
     def final(self) -> list[Trial] | None:
         """The final trials; ``None`` until the tuning trials have chosen a setting."""
         setting = self.chosen()
-        return None if setting is None else [self._trial(setting, "final", seed) for seed in self.final_seeds]
+        return None if setting is None else list(self.final_trials(setting))
+
+    def final_trials(self, setting: Setting) -> Iterator[Trial]:
+        """The final trials of a setting, one by one."""
+        return (self._trial(setting, "final", seed) for seed in self.final_seeds)
 
     def results(self) -> list[Record]:
         """The records of the chosen setting's tuning trials; empty until all have ended."""
         setting = self.chosen() if self.is_tuned else None
         if setting is None:
             return []
-        return [self.records[key] for key in self._tuning_ids[self.recipe.settings.index(setting)]]
+        return [self.records[key] for key in self._tuning_ids_of(self.recipe.settings.index(setting))]
 
     def to_begin(self) -> list[Trial]:
         """One trial of each setting that is to be trained and has trials without a record."""
-        return self._one_missing_each(self.tuning()) or self._one_missing_each([self.final() or []])
+        return self._one_missing_each(self._by_setting()) or self._one_missing_each([self.final() or []])
 
-    def _one_missing_each(self, groups: list[list[Trial]]) -> list[Trial]:
+    def _one_missing_each(self, groups: Iterable[Iterable[Trial]]) -> list[Trial]:
         missing = (next((trial for trial in trials if trial.id not in self.records), None) for trials in groups)
         return [trial for trial in missing if trial is not None]
 
@@ -119,17 +143,22 @@ class Pair:
         A record of another final seed is still good; one of other data, sources, task or setting is not.
         """
         task = self.task.to_dict()
-        settings = [setting.fields for setting in self.recipe.settings]
-        chosen = self.chosen()
+        settings = {fields_text(setting.fields) for setting in self.recipe.settings}
+        tune_seeds, chosen = set(self.suite.tune_seeds), self.chosen()
         reasons = {}
         for identity, record in {**self.records, **self.repeated}.items():
-            reason = self._why_superseded(record, task, settings, chosen)
+            reason = self._why_superseded(record, task, settings, tune_seeds, chosen)
             if reason:
                 reasons[identity] = f"{reason} ({self.recipe.name} on {self.task.name})"
         return reasons
 
     def _why_superseded(
-        self, record: Record, task: dict[str, object], settings: list[dict[str, object]], chosen: Setting | None
+        self,
+        record: Record,
+        task: dict[str, object],
+        settings: set[str],
+        tune_seeds: set[int],
+        chosen: Setting | None,
     ) -> str:
         trial = record.trial
         if trial.task_config != task:
@@ -140,13 +169,13 @@ class Pair:
             paths = {*trial.source_digests, *self.sources}
             changed = [path for path in sorted(paths) if trial.source_digests.get(path) != self.sources.get(path)]
             return f"the source of {', '.join(changed)} changed"
-        if trial.setting not in settings:
+        if fields_text(trial.setting) not in settings:
             return "the setting changed"
         if trial.stage == "tune":
             if not self.is_tuned:
                 return "it is no longer tuned"
-            return "" if trial.seed in self.suite.tune_seeds else f"seed {trial.seed} no longer tunes"
-        if trial.seed in self.suite.tune_seeds:
+            return "" if trial.seed in tune_seeds else f"seed {trial.seed} no longer tunes"
+        if trial.seed in tune_seeds:
             # Where the recipe is tuned, the trial is asked for again, as a tuning trial.
             return "" if self.is_tuned else f"seed {trial.seed} is now for tuning"
         if chosen is not None and trial.setting != chosen.fields:

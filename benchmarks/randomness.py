@@ -10,11 +10,12 @@ import lightning as L
 import numpy as np
 import torch
 
+from trainoff.benchmarks.meters.meter import Meter
 from trainoff.modules.sharded_tensors import whole
 from trainoff.seeds import derive_seed
 
 
-class DerivedGenerators(L.Callback):
+class DerivedGenerators(Meter):
     """Sets the global generators at each epoch from (seed, use, epoch).
 
     A torch DataLoader draws its order from the global generator when an epoch's first batch is fetched; dropout and
@@ -26,17 +27,27 @@ class DerivedGenerators(L.Callback):
         seed: The trial's.
     """
 
+    kept = ("initial_state_digest",)
+
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.initial_state_digest = ""
+        self._has_begun = False  # an epoch, in this process
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the digest of the initial state: equal for every recipe that does not change it."""
-        self.initial_state_digest = state_digest(pl_module)
+        if not self.initial_state_digest:  # a resumed training knows it already
+            self.initial_state_digest = state_digest(pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """For the order of samples."""
         seed_everything(derive_seed(self.seed, "order", trainer.current_epoch))
+        fetcher = trainer.fit_loop._data_fetcher
+        if trainer.current_epoch > 0 and not self._has_begun and fetcher is not None:
+            # Resumed: at the first epoch of a process Lightning makes the loaders' iterators before this hook, at the
+            # others after it, and torch's DataLoader draws a number when its iterator is made.
+            iter(fetcher)
+        self._has_begun = True
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from trainoff.benchmarks.environment import describe, git_state
-from trainoff.benchmarks.executors.local import LocalExecutor, Outcome, Raised, TimedOut, WorkerDied
+from trainoff.benchmarks.environment import git_state
+from trainoff.benchmarks.executors.choice import ExecutorChoice
+from trainoff.benchmarks.executors.outcome import Executor, Outcome, Raised
+from trainoff.benchmarks.executors.resources import Resources
+from trainoff.benchmarks.failed_record import died_from_outside, failed_record
+from trainoff.benchmarks.known_records import KnownRecords
 from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
-from trainoff.benchmarks.record import RANK_KILLED, Failure, Quality, Record, Status
+from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite
 from trainoff.benchmarks.suite_yaml import dump_yaml
@@ -23,8 +29,6 @@ from trainoff.modules.strategy_requirements import processes_of
 
 # What a worker imports before its first trial: the fork server imports it once for all.
 PRELOAD = ("trainoff.benchmarks.worker",)
-# A worker killed from outside says nothing about the recipe: its trial is tried once more.
-_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 
 
 @dataclass
@@ -51,13 +55,6 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
-def default_workers() -> int:
-    """One for each processor that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def count_trials(suite: Suite) -> int:
     """Trials that a suite asks for, tuning included."""
     return sum(Pair(suite, task, recipe, "", {}).count for task in suite.tasks for recipe in suite.recipes)
@@ -70,26 +67,31 @@ def run_suite(
     rerun: Rerun = "",
     classes: Mapping[str, Any] | None = None,
     watch: Watch = lambda progress: None,
+    executor: str | Mapping[str, Any] | None = None,
 ) -> Progress:
     """Run the trials that the folder lacks, each leaving a record.
 
     Args:
         suite: What to run.
         folder: The run folder; made where it is missing.
-        workers: Processes; one a processor by default.
+        workers: Trials at a time. By default one a processor; on a cluster what it has room for.
         rerun: ``failed`` also runs the failed ones again, ``all`` every one.
         classes: Classes that workers cannot import, by class path.
         watch: Called whenever the numbers change.
+        executor: Where trials run: ``local`` (the default), ``ray`` or ``slurm``; or a mapping with the name and its
+            options, such as ``{"name": "ray", "address": "auto", "gpus": 1}``.
 
     Raises:
         UserError: For a mistake in suite, task or recipe; finished trials keep their records.
     """
+    choice = ExecutorChoice.of(executor, workers)
     # Without the lock, so that a mistake leaves nothing; what counts is read again under it.
-    records = RunFolder(folder).read_all()[0] if folder.is_dir() else {}
+    records = KnownRecords.of(RunFolder(folder)).records if folder.is_dir() else {}
     pairs = checked_pairs(suite, records, rerun)
+    del records
     with RunFolder(folder) as run_folder:
         claim(run_folder, suite)
-        return Run(suite, pairs, run_folder, workers or default_workers(), rerun, dict(classes or {}), watch).run()
+        return Run(suite, pairs, run_folder, choice, rerun, dict(classes or {}), watch).run()
 
 
 def claim(folder: RunFolder, suite: Suite) -> None:
@@ -111,7 +113,7 @@ class Run:
         suite: What is asked for.
         pairs: The suite's.
         folder: Locked.
-        workers: At most.
+        choice: Where trials run.
         rerun: Which finished trials are run again.
         classes: Classes that workers cannot import.
         watch: Called whenever the numbers change.
@@ -122,7 +124,7 @@ class Run:
         suite: Suite,
         pairs: list[Pair],
         folder: RunFolder,
-        workers: int,
+        choice: ExecutorChoice,
         rerun: Rerun,
         classes: dict[str, Any],
         watch: Watch,
@@ -133,8 +135,10 @@ class Run:
         self.rerun = rerun
         self.classes = classes
         self.watch = watch
-        self.progress = Progress(total=count_trials(suite), workers=min(workers, count_trials(suite)))
+        self.choice = choice
+        self.progress = Progress(total=count_trials(suite))
         self.git = git_state(Path.cwd())
+        self.known = KnownRecords()
         self.submitted: dict[str, tuple[Pair, Trial]] = {}
         self.retried: set[str] = set()  # their worker was killed from outside
         self.interrupted = 0  # of these, by a second kill
@@ -143,40 +147,63 @@ class Run:
     def run(self) -> Progress:
         """Run what is missing, and say how it went."""
         self._take_stock()
-        first = self.first_trials(self.pairs)
+        missing = self.first_trials(self.pairs)
+        first = next(missing, None)
         self.watch(self.progress)
-        if not first:
+        if first is None:
             return self.progress
         with self.executor() as executor:
-            self.finish(executor, first)
+            self.finish(executor, chain([first], missing))
         self.tell_kills()
         return self.progress
 
-    def first_trials(self, pairs: list[Pair]) -> list[Trial]:
+    def first_trials(self, pairs: list[Pair]) -> Iterator[Trial]:
         """The trials of the pairs that can start now, in turns: what is wrong with a recipe shows in its first one."""
-        turns = zip_longest(*[self._next(pair) for pair in pairs])
-        return [trial for turn in turns for trial in turn if trial is not None]
+        turns = deque(self._next(pair) for pair in pairs)
+        while turns:
+            trials = turns.popleft()
+            trial = next(trials, None)
+            if trial is not None:
+                turns.append(trials)
+                yield trial
 
-    def executor(self) -> LocalExecutor[Any, Record]:
-        """Workers for the trials; to be entered."""
-        return LocalExecutor(
-            _train, workers=self.progress.workers, time_limit=self.suite.time_limit, preload=self._preload()
+    def executor(self) -> Executor[Any, Record]:
+        """Where the trials run; to be entered."""
+        needs = Resources(
+            memory_limit=self.suite.memory_limit, time_limit=self.suite.time_limit, preload=self._preload()
         )
+        train = _train if self.choice.is_local else partial(_train_on_a_node, self.choice.cpus)
+        return self.choice.open(train, needs, self.most_at_once(), self.folder.path)
 
-    def finish(self, executor: LocalExecutor[Any, Record], first: list[Trial]) -> None:
+    def most_at_once(self) -> int:
+        """How many trials there may be at the same time."""
+        return self.progress.total
+
+    def finish(self, executor: Executor[Any, Record], trials: Iterable[Trial]) -> None:
         """Train these trials and those that follow from their results, each leaving a record."""
-        for trial in first:
-            self._submit(executor, trial)
+        self.progress.workers = min(executor.at_once, self.progress.total)
+        feed = deque([iter(trials)])
+        self._feed(executor, feed)
         for outcome in executor.completed():
             pair, trial = self.submitted[outcome.key]
-            if self._died_from_outside(outcome) and outcome.key not in self.retried:
+            if died_from_outside(outcome) and outcome.key not in self.retried:
                 self.retried.add(outcome.key)
                 self._submit(executor, trial)
                 continue
+            del self.submitted[outcome.key]
             self._keep(pair, self._record_of(pair, trial, outcome))
-            for following in self._next(pair):
-                self._submit(executor, following)
+            feed.append(self._final(pair))
+            self._feed(executor, feed)
             self.watch(self.progress)
+
+    def _feed(self, executor: Executor[Any, Record], feed: deque[Iterator[Trial]]) -> None:
+        """Submit so many trials that the executor has enough at hand; made one by one, a hundred thousand fit."""
+        while feed and len(self.submitted) < executor.window:
+            trial = next(feed[0], None)
+            if trial is None:
+                feed.popleft()
+            else:
+                self._submit(executor, trial)
 
     def tell_kills(self) -> None:
         """Note how many trials lost their worker to something outside: the user may know what it was."""
@@ -197,9 +224,10 @@ class Run:
 
     def _take_stock(self) -> None:
         """Sort the folder's records: those of use to their pairs, the others aside."""
-        records, problems = self.folder.read_all()
-        self.progress.notes += [f"{problem.path.name} is skipped: {problem.reason}" for problem in problems]
-        self.set_aside(take_stock(self.suite, self.pairs, records, self.rerun))
+        self.known = KnownRecords.of(self.folder)
+        self.progress.notes += self.known.complaints
+        self.set_aside(take_stock(self.suite, self.pairs, self.known.records, self.rerun))
+        self.known.records = {}  # each pair has its own
 
     def set_aside(self, reasons: Mapping[str, str]) -> None:
         """Move records away that are of no use any more, so that a board does not count them."""
@@ -207,20 +235,25 @@ class Run:
             self.folder.set_aside(identity)
         self.progress.notes += [f"set aside {line}" for line in count_reasons(reasons)]
 
-    def _next(self, pair: Pair) -> list[Trial]:
+    def _next(self, pair: Pair) -> Iterator[Trial]:
         """The pair's trials that can start now and have no record; counts those that have one."""
-        trials: list[Trial] = []
         if self._starts(pair, "tune"):
-            trials += self._missing(pair, [trial for trials in pair.tuning() for trial in trials])
-        final = None if self._has_started(pair, "final") or not pair.final_seeds else pair.final()
-        if final is not None and self._starts(pair, "final"):
-            superseded = pair.superseded()
-            for identity in superseded:
-                pair.records.pop(identity, None)
-                pair.repeated.pop(identity, None)
-            self.set_aside(superseded)
-            trials += self._missing(pair, final)
-        return trials
+            yield from self._missing(pair, pair.tuning_trials())
+        yield from self._final(pair)
+
+    def _final(self, pair: Pair) -> Iterator[Trial]:
+        """The pair's final trials that have no record, once the setting is chosen; at the first call."""
+        if self._has_started(pair, "final") or not pair.final_seeds:
+            return
+        setting = pair.chosen()
+        if setting is None or not self._starts(pair, "final"):
+            return
+        superseded = pair.superseded()
+        for identity in superseded:
+            pair.records.pop(identity, None)
+            pair.repeated.pop(identity, None)
+        self.set_aside(superseded)
+        yield from self._missing(pair, pair.final_trials(setting))
 
     def _has_started(self, pair: Pair, stage: Stage) -> bool:
         return (pair.task.name, pair.recipe.name, stage) in self.started
@@ -231,21 +264,19 @@ class Run:
         self.started.add((pair.task.name, pair.recipe.name, stage))
         return not started
 
-    def _missing(self, pair: Pair, trials: list[Trial]) -> list[Trial]:
-        missing = []
+    def _missing(self, pair: Pair, trials: Iterable[Trial]) -> Iterator[Trial]:
         for trial in trials:
             record = pair.records.get(trial.id) or self._restored(pair, trial)
             if record is None:
                 self.submitted[trial.id] = (pair, trial)
-                missing.append(trial)
+                yield trial
                 continue
             if record.trial.stage != trial.stage:
                 # Other numbers of seeds: what was trained is the same, what it counts for is not.
                 record.trial.stage, record.trial.tuned = trial.stage, trial.tuned
-                self.folder.write(record)
+                self.folder.relabel(trial.id, trial.stage, trial.tuned)
             self.progress.reused += 1
             self.progress.failed += record.status != "ok"
-        return missing
 
     def _restored(self, pair: Pair, trial: Trial) -> Record | None:
         """A record that an earlier run set aside, where the suite has come back to it."""
@@ -254,73 +285,36 @@ class Run:
         record = self.folder.restore(trial.id)
         if record is None or is_repeated(record, self.rerun):
             return None
-        pair.records[trial.id] = record
+        pair.records[trial.id] = self.known.light(record)
         return record
 
-    def _submit(self, executor: LocalExecutor[Any, Record], trial: Trial) -> None:
-        places = processes_of(trial.setting.get("strategy"))
-        executor.submit(trial.id, (trial, self._beside(trial), self.git, self.classes), places)
+    def _submit(self, executor: Executor[Any, Record], trial: Trial) -> None:
+        payload = (trial, self._beside(trial), self.git, self.classes)
+        executor.submit(trial.id, payload, processes_of(trial.setting.get("strategy")))
 
     def _beside(self, trial: Trial) -> int:
-        """How many other trials may run at the same time; one on several devices takes as many workers' places."""
+        """How many others may run at the same time; one on several devices takes as many places."""
         return max(self.progress.workers - processes_of(trial.setting.get("strategy")), 0)
 
     def _keep(self, pair: Pair, record: Record) -> None:
         self.folder.write(record)
         pair.repeated.pop(record.trial.id, None)
-        pair.records[record.trial.id] = record
+        pair.records[record.trial.id] = self.known.light(record)
         self.progress.done += 1
         self.progress.failed += record.status != "ok"
         self.interrupted += record.status == "interrupted"
 
-    @staticmethod
-    def _died_from_outside(outcome: Outcome[Record]) -> bool:
-        if outcome.result is not None:
-            return outcome.result.error is not None and outcome.result.error.type == RANK_KILLED
-        death = outcome.failure
-        if not isinstance(death, WorkerDied) or death.memory:
-            return False
-        return death.exitcode is None or death.signal in _FROM_OUTSIDE
-
     def _record_of(self, pair: Pair, trial: Trial, outcome: Outcome[Record]) -> Record:
         if outcome.result is not None:
             return outcome.result
-        failure = outcome.failure
-        if isinstance(failure, TimedOut):
-            return self._failed(trial, "timed_out", Failure("TimedOut", f"more than {failure.seconds:g} seconds"))
-        if isinstance(failure, Raised):
-            if isinstance(failure.exception, UserError):
-                self.refuse(pair, failure.exception)
-            kind, message = type(failure.exception).__name__, " ".join(str(failure.exception).split())
-            return self._failed(trial, "crashed", Failure(kind, message, failure.traceback))
-        assert isinstance(failure, WorkerDied)
-        return self._failed(trial, self._status_of(outcome, failure), Failure("WorkerDied", _told(failure)))
+        if isinstance(outcome.failure, Raised) and isinstance(outcome.failure.exception, UserError):
+            self.refuse(pair, outcome.failure.exception)
+        return failed_record(trial, outcome, self.git, self._beside(trial))
 
     def refuse(self, pair: Pair, error: UserError) -> None:
         """End the run, as what a user can mend is not the recipe's failure."""
         with placed(self.suite, pair.task.name, pair.recipe.name):
             raise error
-
-    def _status_of(self, outcome: Outcome[Record], death: WorkerDied) -> Status:
-        if death.memory:
-            return "out_of_memory"
-        return "interrupted" if self._died_from_outside(outcome) else "crashed"
-
-    def _failed(self, trial: Trial, status: Status, failure: Failure) -> Record:
-        return Record(
-            trial=trial.facts(),
-            status=status,
-            error=failure,
-            quality=Quality(trial.task.metric, trial.task.mode),
-            environment=describe(git=self.git, trials_beside=self._beside(trial)),
-        )
-
-
-def _told(death: WorkerDied) -> str:
-    if death.exitcode is None:
-        return "the worker was ended from outside, with the fork server that it came from"
-    by = death.signal or f"exit status {death.exitcode}"
-    return f"the worker was ended by {by}" + (f": {death.memory}" if death.memory else "")
 
 
 def _train(payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
@@ -328,3 +322,9 @@ def _train(payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
     from trainoff.benchmarks.worker import run_trial
 
     return run_trial(*payload)
+
+
+def _train_on_a_node(cpus: int, payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
+    """On a cluster the trials beside are those that this machine has room for."""
+    trial, beside, git, classes = payload
+    return _train((trial, min(beside, (os.cpu_count() or 1) // cpus - 1), git, classes))

@@ -13,15 +13,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from trainoff.benchmarks.executors.local import LocalExecutor
+from trainoff.benchmarks.executors.choice import ExecutorChoice, default_workers
+from trainoff.benchmarks.executors.outcome import Executor
+from trainoff.benchmarks.known_records import KnownRecords
 from trainoff.benchmarks.nsga2 import Nsga2, Proposal
 from trainoff.benchmarks.plan import Pair, PlannedTask, placed, take_stock
 from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.rehearsal import rehearse
-from trainoff.benchmarks.runner import Progress, Run, Watch, claim, default_workers
+from trainoff.benchmarks.runner import Progress, Run, Watch, claim
 from trainoff.benchmarks.search_space import COSTS, candidate_data, candidate_name, size_of, space_of
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite, parse_suite
@@ -157,7 +160,7 @@ class _Candidates:
                 pair = planned.pairs[0]
                 with placed(suite, task.name, pair.recipe.name):
                     check_metric(planned.module, task)
-                    rehearse(pair.tuning()[0][0], planned.datamodule)
+                    rehearse(next(pair.tuning_trials()), planned.datamodule)
                 return planned
             except UserError as error:
                 complaint = complaint or error
@@ -206,15 +209,14 @@ class _Search(Run):
     def __init__(
         self, candidates: _Candidates, folder: RunFolder, workers: int, classes: dict[str, Any], watch: Watch
     ) -> None:
-        super().__init__(candidates.suite(), [], folder, workers, "", classes, watch)
+        super().__init__(candidates.suite(), [], folder, ExecutorChoice(workers=workers), "", classes, watch)
         self._candidates = candidates
         self._by_name: dict[str, Pair] = {}
-        records, problems = folder.read_all()
-        self._known = records
+        self.known = KnownRecords.of(folder)
+        self._known, self.known.records = self.known.records, {}
         self._each = len(self.suite.recipes[0].settings) * len(self.suite.tune_seeds)
-        most = self._each * min(candidates.plan.population, candidates.most)
-        notes = [f"{problem.path.name} is skipped: {problem.reason}" for problem in problems]
-        self.progress = Progress(self._each * candidates.most, workers=min(workers, most), notes=notes)
+        self._most_at_once = self._each * min(candidates.plan.population, candidates.most)
+        self.progress = Progress(self._each * candidates.most, notes=self.known.complaints)
 
     def run(self) -> Progress:
         """Search, then train the front."""
@@ -233,7 +235,11 @@ class _Search(Run):
         self.tell_kills()
         return self.progress
 
-    def _train(self, executor: LocalExecutor[Any, Record], pairs: list[Pair]) -> None:
+    def most_at_once(self) -> int:
+        """A generation is told before the next one is proposed."""
+        return self._most_at_once
+
+    def _train(self, executor: Executor[Any, Record], pairs: list[Pair]) -> None:
         """Train what is missing of some candidates; the suite is written before the first of their trials."""
         for pair in pairs:
             self.suite = pair.suite
@@ -248,11 +254,12 @@ class _Search(Run):
             self.set_aside(superseded)
             self._known = {key: record for key, record in self._known.items() if key not in superseded}
             self._by_name[pair.task.name] = pair
-        first = self.first_trials(pairs)
+        missing = self.first_trials(pairs)
+        first = next(missing, None)
         self.watch(self.progress)
-        if first:
+        if first is not None:
             claim(self.folder, self.suite)
-            self.finish(executor, first)
+            self.finish(executor, chain([first], missing))
 
     def refuse(self, pair: Pair, error: UserError) -> None:
         """A candidate that cannot be trained is a result of the search, and its record says why."""

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from trainoff.benchmarks.executors.memory_limit import bytes_of
+from trainoff.benchmarks.metric_modes import MODES
 from trainoff.benchmarks.search_space import check_space, read_candidate, read_cost, refuse_search
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.suite_scales import check_scales, document_at_scale
@@ -26,29 +28,20 @@ from trainoff.modules.recipe import Recipe
 from trainoff.modules.registry import MODULES
 from trainoff.registry import arguments_of
 
-# Whether more of a metric is better, for the metrics whose names say so.
-MODES: dict[str, Literal["max", "min"]] = {
-    "accuracy": "max",
-    "acc": "max",
-    "f1": "max",
-    "auroc": "max",
-    "r2": "max",
-    "bleu": "max",
-    "exact_match": "max",
-    "token_accuracy": "max",
-    "loss": "min",
-    "mse": "min",
-    "rmse": "min",
-    "mae": "min",
-    "perplexity": "min",
-    "bits_per_byte": "min",
-    "bits_per_token": "min",
-    "error": "min",
-    "frechet_distance": "min",
-}
-
 _MOST_SEEDS = 100_000
-_SUITE_KEYS = ("name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "search", "scales")
+_SUITE_KEYS = (
+    "name",
+    "summary",
+    "seeds",
+    "tuning",
+    "baseline",
+    "tasks",
+    "recipes",
+    "time_limit",
+    "search",
+    "scales",
+    "memory_limit",
+)
 _TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate", "row_of")
 _BUDGET_KEYS = ("epochs", "steps", "seconds", "until")
 _RECIPE_KEYS = tuple(Recipe.__dataclass_fields__)
@@ -85,6 +78,7 @@ class Suite:
         tasks: What is trained.
         recipes: How.
         time_limit: Seconds after which a trial is ended as ``timed_out``.
+        memory_limit: Bytes over which a trial is ended as ``out_of_memory``, all its processes together.
         data: The suite as plain data, to be kept beside the records.
         source: The file that it was read from, for messages.
     """
@@ -99,6 +93,7 @@ class Suite:
     time_limit: float | None
     data: dict[str, Any]
     source: Document | None = field(default=None, compare=False, repr=False)
+    memory_limit: int | None = None
 
     def place(self, task: str, recipe: str = "", key: str = "") -> str:
         """Where something stands, for messages: ``suite.yaml:12: recipe sgd on task digits: batch``.
@@ -134,6 +129,15 @@ class Suite:
         seeds = {"tune": len(self.tune_seeds), "final": final}
         first = len(self.tune_seeds)
         return replace(self, final_seeds=tuple(range(first, first + final)), data={**self.data, "seeds": seeds})
+
+    def with_memory_limit(self, limit: str | int) -> Suite:
+        """The same with another memory limit.
+
+        Raises:
+            UserError: For what is no size of memory.
+        """
+        made = bytes_of(limit, "--memory-limit")
+        return replace(self, memory_limit=made, data={**self.data, "memory_limit": limit})
 
     def only(self, pattern: str) -> Suite:
         """The same with the recipes whose names match a shell pattern.
@@ -213,6 +217,7 @@ def parse_suite(data: Any, where: Where) -> Suite:
         recipes=recipes,
         time_limit=limit,
         data=dict(suite),
+        memory_limit=bytes_of(suite["memory_limit"], where("memory_limit")) if "memory_limit" in suite else None,
     )
 
 

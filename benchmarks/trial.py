@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Any, Literal
@@ -27,6 +28,19 @@ class Budget:
     steps: int | None = None
     seconds: float | None = None
     gradient_norm: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointEvery:
+    """How often a trial keeps a checkpoint, from which it goes on after a kill: by one of these.
+
+    Args:
+        epochs: At the end of every so many.
+        minutes: When so many have gone by.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +122,7 @@ class Trial:
     data_digest: str
     source_digests: dict[str, str]
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Content hash: 16 hexadecimal digits.
 

@@ -6,6 +6,7 @@ By ``grid`` all combinations are tried, by ``sobol`` as many points of a quasi-r
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,11 @@ class Setting:
 
     fields: dict[str, Any]
     tuned: dict[str, Any]
+
+
+def fields_text(fields: Mapping[str, Any]) -> str:
+    """A setting's fields as text, equal where the settings are."""
+    return json.dumps(fields, sort_keys=True)
 
 
 def tuning_points(tuning: Any, where: Where) -> int | None:

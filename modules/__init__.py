@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trainoff.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
+    from trainoff.modules.checkpoint_io import AtomicCheckpointIO
     from trainoff.modules.classifier import Classifier
     from trainoff.modules.gan import GAN
     from trainoff.modules.initialisation import INITIALISATIONS
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from trainoff.modules.supervised_module import SupervisedModule
 
 _HOMES = {
+    "AtomicCheckpointIO": "checkpoint_io",
     "Classifier": "classifier",
     "GAN": "gan",
     "INITIALISATIONS": "initialisation",
@@ -60,6 +62,7 @@ __all__ = [
     "REGULARIZERS",
     "SCHEDULES",
     "STRATEGIES",
+    "AtomicCheckpointIO",
     "Classifier",
     "LanguageModel",
     "MaskedLanguageModel",

@@ -38,6 +38,14 @@ class LossSum:
         sums = trainer.strategy.reduce(torch.stack([self._sum.double(), terms]), reduce_op="sum")
         return cast(Tensor, sums[0] / sums[1])
 
+    def state_dict(self) -> dict[str, Any]:
+        """What has been added up so far."""
+        return {"sum": self._sum, "terms": self._terms}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._sum, self._terms = state_dict["sum"], state_dict["terms"]
+
 
 def terms_of(module: L.LightningModule, batch: Any) -> Tensor | int:
     """The number of terms whose mean a batch's loss is.

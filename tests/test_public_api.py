@@ -21,6 +21,7 @@ PUBLIC = {
         "REGULARIZERS",
         "SCHEDULES",
         "STRATEGIES",
+        "AtomicCheckpointIO",
         "Classifier",
         "LanguageModel",
         "MaskedLanguageModel",

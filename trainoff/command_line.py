@@ -14,6 +14,7 @@ from trainoff.errors import UserError, closest
 from trainoff.output import drop, is_full, tolerate_any_encoding
 
 FORMATS = ("terminal", "markdown", "html", "csv", "json", "latex")
+EXECUTORS = ("local", "ray", "slurm")
 COSTS = ("parameters", "flops", "latency")
 _JSON = "print plain data, for a program to read"
 
@@ -119,7 +120,7 @@ Commands = argparse._SubParsersAction  # argparse has no public name for it
 def _add_run(commands: Commands[_Parser]) -> None:
     run = commands.add_parser("run", help="run what is missing of a suite, then print its board")
     run.add_argument("suite", metavar="SUITE", help="a shipped name (trainoff list suites) or a YAML file")
-    run.add_argument("--workers", type=_positive, metavar="N", help="processes; one a processor by default")
+    _add_executor(run)
     run.add_argument("--scale", metavar="NAME", help="the suite at another size, such as full, where it has one")
     run.add_argument("--seeds", type=int, metavar="N", help="final seeds, in place of the suite's")
     run.add_argument("--only", metavar="PATTERN", help="recipes whose names match, as in 'adamw*'")
@@ -132,6 +133,20 @@ def _add_run(commands: Commands[_Parser]) -> None:
         help="run finished trials again: the failed ones, or all",
     )
     run.add_argument("--json", action="store_true", help="the board as JSON rows")
+
+
+def _add_executor(run: _Parser) -> None:
+    run.add_argument("--executor", choices=EXECUTORS, default="local", help="where trials run; local by default")
+    run.add_argument(
+        "--workers", type=_positive, metavar="N", help="trials at a time; one a processor, or what a cluster has"
+    )
+    run.add_argument("--cpus", type=_positive, metavar="N", help="processors and threads of each trial; 1 by default")
+    run.add_argument("--gpus", type=_whole, metavar="N", help="GPUs of its own for each trial")
+    run.add_argument("--memory-limit", metavar="SIZE", help="end a trial that holds more, such as 4GB")
+    run.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster; started here by default")
+    run.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="an option of sbatch, such as partition=gpu"
+    )
 
 
 def _add_search(commands: Commands[_Parser]) -> None:
@@ -197,3 +212,9 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
     return number
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return int(text)

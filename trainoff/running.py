@@ -29,17 +29,22 @@ def run(
     only: str | None = None,
     scale: str | None = None,
     rerun: Literal["", "failed", "all"] = "",
+    executor: str | Mapping[str, Any] | None = None,
+    memory_limit: str | int | None = None,
 ) -> Board:
     """Run what is missing of a suite and return its board.
 
     Args:
         suite: A shipped name, the path of a YAML file, or the same as plain data.
         out: The run folder; ``runs/<suite>`` by default.
-        workers: Processes; one a processor by default.
+        workers: Trials at a time; by default one a processor, on a cluster what it has room for.
         seeds: Final seeds in place of the suite's.
         only: Shell pattern of recipe names.
         scale: One of the suite's ``scales``, such as ``full``.
         rerun: ``failed`` also runs the failed trials again, ``all`` every one.
+        executor: Where trials run: ``local``, ``ray``, ``slurm``, or a mapping with the name and its options, such as
+            ``{"name": "ray", "address": "auto", "gpus": 1}``.
+        memory_limit: Over it a trial is ended as ``out_of_memory``: ``4GB``, ``512MiB``, or bytes.
 
     Raises:
         UserError: For a mistake in the suite; finished trials keep their records.
@@ -49,7 +54,10 @@ def run(
         made = made.with_seeds(seeds)
     if only is not None:
         made = made.only(only)
-    return _run(made, Path(out) if out is not None else Path("runs") / made.name, workers, rerun, {})
+    if memory_limit is not None:
+        made = made.with_memory_limit(memory_limit)
+    folder = Path(out) if out is not None else Path("runs") / made.name
+    return _run(made, folder, workers, rerun, {}, executor)
 
 
 def compare_recipes(
@@ -65,6 +73,7 @@ def compare_recipes(
     data_arguments: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
+    executor: str | Mapping[str, Any] | None = None,
 ) -> Board:
     """Train your own LightningModule on your own DataModule under several recipes.
 
@@ -82,7 +91,8 @@ def compare_recipes(
         module_arguments: Keyword arguments of the module.
         data_arguments: Keyword arguments of the DataModule.
         out: The run folder; ``runs/<module>`` by default.
-        workers: Processes; one a processor by default.
+        workers: Trials at a time; by default one a processor, on a cluster what it has room for.
+        executor: As :func:`run` takes it.
 
     Returns:
         The board.
@@ -120,7 +130,7 @@ def compare_recipes(
     data = {"name": name, "seeds": seeds, "tasks": {datamodule.__name__: task}, "recipes": named}
     provide_classes(classes)
     suite = parse_suite(data, _place)
-    return _run(suite, Path(out) if out is not None else Path("runs") / name, workers, "", classes)
+    return _run(suite, Path(out) if out is not None else Path("runs") / name, workers, "", classes, executor)
 
 
 def write_board(folder: Path) -> Board:
@@ -163,10 +173,13 @@ def _class_path(cls: type) -> str:
 
 
 def _run(
-    suite: Suite, folder: Path, workers: int | None, rerun: Literal["", "failed", "all"], classes: dict[str, Any]
+    suite: Suite,
+    folder: Path,
+    workers: int | None,
+    rerun: Literal["", "failed", "all"],
+    classes: dict[str, Any],
+    executor: str | Mapping[str, Any] | None,
 ) -> Board:
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise UserError(f"{workers!r} is not a whole number from 1", "workers")
     with show_progress() as watch:
-        run_suite(suite, folder, workers, rerun, classes, watch)
+        run_suite(suite, folder, workers, rerun, classes, watch, executor)
     return write_board(folder)

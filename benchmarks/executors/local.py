@@ -11,7 +11,9 @@ import concurrent.futures
 import multiprocessing
 import os
 import queue
+import shutil
 import signal
+import tempfile
 import time
 import warnings
 from collections import deque
@@ -20,12 +22,15 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import cloudpickle  # type: ignore[import-untyped]
 from pebble import ProcessExpired, ProcessPool
 
+from trainoff.benchmarks.executors.gpu_slots import GpuSlots, device_groups, visible_devices
+from trainoff.benchmarks.executors.memory_limit import MemoryLimit
 from trainoff.benchmarks.executors.memory_watch import SECONDS_BETWEEN_LOOKS, MemoryWatch
+from trainoff.benchmarks.executors.outcome import Outcome, Payload, Raised, Result, TimedOut, WorkerDied
 from trainoff.benchmarks.executors.worker_processes import UNSEEN, WorkerContext, start_fork_server
 from trainoff.benchmarks.executors.worker_side import Answer, Setup, get_ready, run
 from trainoff.errors import UserError
@@ -33,62 +38,6 @@ from trainoff.errors import UserError
 PRELOAD = ("torch", "lightning")
 
 _MAX_BREAKS = 3  # of the pool, without an outcome between them
-
-Payload = TypeVar("Payload")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class TimedOut:
-    """The function ran longer than its time limit, in seconds; its worker was ended."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class WorkerDied:
-    """The worker ended in mid-work.
-
-    Args:
-        exitcode: Its exit status; minus the signal's number where a signal ended it; None where nobody saw its end,
-            as the fork server was killed.
-        signal: The signal's name, such as ``SIGKILL``; empty where it was none.
-        memory: What says that the system killed it because memory ran out; empty where nothing does.
-    """
-
-    exitcode: int | None
-    signal: str = ""
-    memory: str = ""
-
-
-@dataclass(frozen=True)
-class Raised:
-    """The function raised, or its payload or result could not be unpickled.
-
-    Args:
-        exception: What it raised; a RuntimeError with its text where the exception itself cannot be pickled.
-        traceback: The worker's traceback as text.
-    """
-
-    exception: BaseException
-    traceback: str
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[Result]):
-    """What became of one payload.
-
-    Args:
-        key: As given to :meth:`LocalExecutor.submit`.
-        result: What the function returned; None where it failed.
-        failure: Why it failed; None where it did not.
-        seconds: Seconds in the function; where the worker did not live to tell, seconds since the payload was sent.
-    """
-
-    key: str
-    result: Result | None
-    failure: TimedOut | WorkerDied | Raised | None
-    seconds: float
 
 
 @dataclass
@@ -112,9 +61,12 @@ class LocalExecutor(Generic[Payload, Result]):
         time_limit: Seconds for one payload, to about 0.2 s; None for no limit.
         preload: Modules that the fork server imports before its first worker.
         threads: Threads of torch and other numerical libraries in each worker.
+        memory_limit: Bytes that a worker and its descendants may hold together, looked at five times a second; one
+            that holds more is ended. Linux only. None for no limit.
+        gpus: GPUs of its own for each worker. None: each sees one, which several share where there are more workers.
 
     Raises:
-        UserError: Where a number makes no sense, or a module to preload is not installed.
+        UserError: Where a number makes no sense, a module to preload is not installed, or there are too few GPUs.
     """
 
     def __init__(
@@ -124,6 +76,8 @@ class LocalExecutor(Generic[Payload, Result]):
         time_limit: float | None = None,
         preload: Sequence[str] = PRELOAD,
         threads: int = 1,
+        memory_limit: int | None = None,
+        gpus: int | None = None,
     ) -> None:
         for name, value in (("workers", workers), ("threads", threads)):
             if value < 1:
@@ -147,6 +101,19 @@ class LocalExecutor(Generic[Payload, Result]):
         self._heard = False  # of any worker yet
         self._notices: set[str] = set()
         self._memory = MemoryWatch()
+        self._limit = None if memory_limit is None else MemoryLimit(memory_limit)
+        self._gpus = device_groups(visible_devices(), workers, gpus)
+        self._slots: GpuSlots | None = None
+
+    @property
+    def at_once(self) -> int:
+        """Workers."""
+        return self._workers
+
+    @property
+    def window(self) -> int:
+        """Enough for every worker to find the next payload waiting."""
+        return 2 * self._workers + 2
 
     def __enter__(self) -> LocalExecutor[Payload, Result]:
         """Check that this system has a fork server.
@@ -157,6 +124,8 @@ class LocalExecutor(Generic[Payload, Result]):
         if "forkserver" not in multiprocessing.get_all_start_methods():
             raise UserError("local workers need a fork server, which Windows lacks; run under WSL")
         self._context = WorkerContext(self._preload, self._threads)
+        if self._gpus:
+            self._slots = GpuSlots(tempfile.mkdtemp(prefix="trainoff-gpus-"), self._gpus)
         return self
 
     def __exit__(
@@ -168,6 +137,8 @@ class LocalExecutor(Generic[Payload, Result]):
             self._context = None
             self._waiting.clear()
             self._running.clear()
+            if self._slots is not None:
+                shutil.rmtree(self._slots.folder, ignore_errors=True)
 
     def submit(self, key: str, payload: Payload, places: int = 1) -> None:
         """Add a payload; it is sent to a worker when one is free and outcomes are being asked for.
@@ -220,13 +191,16 @@ class LocalExecutor(Generic[Payload, Result]):
             raise TypeError("outcomes are asked for inside `with executor:`")
         if self._pool is None:
             address = start_fork_server(self._context.preload, self._threads)
-            setup = Setup(self._function, self._preload, self._threads, dict(os.environ), fork_server=address)
+            environment = dict(os.environ)
+            setup = Setup(self._function, self._preload, self._threads, environment, self._slots, address)
             self._pool = ProcessPool(self._workers, initializer=get_ready, initargs=(setup,), context=self._context)
         return self._pool
 
     def _next(self) -> Outcome[Result] | None:
         """The next outcome; None where a moment went by without one, or the pool had to be started anew."""
         self._memory.look(self._process_ids())
+        if self._limit is not None:
+            self._limit.enforce(self._process_ids())
         try:
             future = self._finished.get(timeout=SECONDS_BETWEEN_LOOKS)
         except queue.Empty:
@@ -246,7 +220,7 @@ class LocalExecutor(Generic[Payload, Result]):
         if isinstance(error, concurrent.futures.TimeoutError):
             return Outcome(item.key, None, TimedOut(self._time_limit or seconds), seconds)
         if isinstance(error, ProcessExpired):
-            return Outcome(item.key, None, self._death(error.exitcode), seconds)
+            return Outcome(item.key, None, self._death(error), seconds)
         return Outcome(item.key, None, Raised(error, ""), seconds)
 
     def _outcome(self, key: str, answer: Answer) -> Outcome[Result]:
@@ -262,7 +236,10 @@ class LocalExecutor(Generic[Payload, Result]):
         except Exception as error:
             return Outcome(key, None, Raised(error, ""), answer.seconds)
 
-    def _death(self, code: int) -> WorkerDied:
+    def _death(self, error: ProcessExpired) -> WorkerDied:
+        code: int = error.exitcode
+        if self._limit is not None and (why := self._limit.why_ended(error.pid)):
+            return WorkerDied(code, "SIGKILL", why)
         if code == UNSEEN:
             return WorkerDied(None)
         if code >= 0:

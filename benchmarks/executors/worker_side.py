@@ -20,6 +20,8 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
+from trainoff.benchmarks.executors.gpu_slots import VISIBLE, GpuSlots
+
 # Read by OpenMP, MKL, OpenBLAS, numexpr and Accelerate when they are first loaded.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -39,6 +41,7 @@ class Setup:
         preload: Modules that the fork server should have imported.
         threads: Threads of numerical libraries.
         environment: The parent's environment; the fork server's may be older.
+        gpus: Where it takes its GPUs from; None where it sees those that the parent sees.
         fork_server: Where the fork server listens, for a worker that needs processes of its own; empty where unknown.
     """
 
@@ -46,6 +49,7 @@ class Setup:
     preload: tuple[str, ...]
     threads: int
     environment: dict[str, str]
+    gpus: GpuSlots | None = None
     fork_server: str = ""
 
 
@@ -83,7 +87,10 @@ def get_ready(setup: Setup) -> None:
     # The fork server was started with SIGINT blocked; by now pebble has the worker ignore it.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
-        notices = [*_adopt_environment(setup), *_import_missing(setup.preload)]
+        notices = _adopt_environment(setup)
+        if setup.gpus is not None:
+            os.environ[VISIBLE] = setup.gpus.take()  # before anything wakes CUDA, which reads it once
+        notices += _import_missing(setup.preload)
         if "torch" in sys.modules:
             # Before any work: a forked child must not use the thread pool that its parent may have started.
             sys.modules["torch"].set_num_threads(setup.threads)

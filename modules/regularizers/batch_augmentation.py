@@ -91,6 +91,14 @@ class BatchAugmentation(Regularizer):
         """Leave the module as it was."""
         leave_step(pl_module)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The generator's state: a training resumed within an epoch draws on."""
+        return {"random": self._random.bit_generator.state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Draw on from there."""
+        self._random.bit_generator.state = state_dict["random"]
+
 
 def _classes(trainer: L.Trainer, module: L.LightningModule) -> int | None:
     datamodule = getattr(trainer, "datamodule", None)

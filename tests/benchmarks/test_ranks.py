@@ -179,3 +179,12 @@ def test_what_is_killed_from_outside_is_tried_once_more(how, status, tmp_path):
     (record,) = records_of(tmp_path).values()
     assert record.status == status
     assert any("killed from outside in 1 trial" in note for note in progress.notes)
+
+
+def test_the_memory_of_all_ranks_counts_to_the_limit(tmp_path):
+    """Each of two holds 400 MiB: one would be within 700, both are not."""
+    module = {"class_path": "running_suites.FailingRank", "init_args": {"how": "hold", "rank": -1}}
+    data = make_data({"r": DDP}, module=module, data=USERS, memory_limit="700MB", time_limit=60)
+    execute(data, tmp_path)
+    (record,) = records_of(tmp_path).values()
+    assert record.status == "out_of_memory", record.error

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
+from trainoff.benchmarks.executors.choice import ExecutorChoice
+from trainoff.benchmarks.known_records import KnownRecords
 from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, take_stock
-from trainoff.benchmarks.runner import count_trials, default_workers
+from trainoff.benchmarks.runner import count_trials
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite
 
@@ -31,22 +34,23 @@ class PlannedPair:
     finished: int
 
 
-def describe(suite: Suite, folder: Path, rerun: Rerun, workers: int | None = None, as_json: bool = False) -> None:
+def describe(suite: Suite, folder: Path, rerun: Rerun, choice: ExecutorChoice, as_json: bool = False) -> None:
     """Print the trials of each recipe, and how many of them the folder has. Nothing is written or moved."""
-    records, problems = RunFolder(folder).read_all() if folder.is_dir() else ({}, [])
-    pairs = checked_pairs(suite, records, rerun)
-    aside = take_stock(suite, pairs, records, rerun)
+    known = KnownRecords.of(RunFolder(folder)) if folder.is_dir() else KnownRecords()
+    pairs = checked_pairs(suite, known.records, rerun)
+    aside = take_stock(suite, pairs, known.records, rerun)
     planned = [_plan(pair, folder) for pair in pairs]
     total = count_trials(suite)
     finished = sum(pair.finished for pair in planned)
-    used = min(workers or default_workers(), total)
-    notes = [f"{problem.path.name} is skipped: {problem.reason}" for problem in problems]
-    notes += [f"to be set aside: {line}" for line in count_reasons(aside)]
+    used = min(choice.local_workers(), total) if choice.is_local else choice.workers
+    notes = known.complaints + [f"to be set aside: {line}" for line in count_reasons(aside)]
     if as_json:
         facts = {"suite": suite.name, "folder": str(folder), "workers": used, "trials": total, "finished": finished}
+        facts |= {} if choice.is_local else {"executor": choice.name}
         print(json.dumps({**facts, "pairs": [asdict(pair) for pair in planned], "notes": notes}, indent=1))
         return
-    print(f"suite {suite.name}: {total} trials on {used} workers, into {folder}; {finished} finished")
+    where = f"{used} workers" if choice.is_local else choice.name
+    print(f"suite {suite.name}: {total} trials on {where}, into {folder}; {finished} finished")
     for pair in planned:
         tuning = f"{pair.tuning} tuning + " if pair.tuning else ""
         print(f"  {pair.task}  {pair.recipe}: {tuning}{pair.final} final trials, {pair.finished} finished")
@@ -55,10 +59,9 @@ def describe(suite: Suite, folder: Path, rerun: Rerun, workers: int | None = Non
 
 
 def _plan(pair: Pair, folder: Path) -> PlannedPair:
-    tuning = [trial for trials in pair.tuning() for trial in trials]
-    asked = [trial.id for trial in [*tuning, *(pair.final() or [])]]
-    finished = sum(
-        key in pair.records or (key not in pair.repeated and (folder / "set-aside" / f"{key}.json").is_file())
-        for key in asked
-    )
-    return PlannedPair(pair.task.name, pair.recipe.name, len(tuning), len(pair.final_seeds), finished)
+    setting, aside = pair.chosen(), folder / "set-aside"
+    kept = {path.stem for path in aside.glob("*.json")} if aside.is_dir() else set()
+    asked = chain(pair.tuning_trials(), () if setting is None else pair.final_trials(setting))
+    finished = sum(t.id in pair.records or (t.id in kept and t.id not in pair.repeated) for t in asked)
+    final = len(pair.final_seeds)
+    return PlannedPair(pair.task.name, pair.recipe.name, pair.count - final, final, finished)
