@@ -12,7 +12,7 @@ _FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 
 
 def died_from_outside(outcome: Outcome[Record]) -> bool:
-    """Whether the worker, or one of its trial's ranks, was ended by something that has nothing to do with the trial."""
+    """Whether the worker, or a rank's process, was ended by something that has nothing to do with its trial."""
     if outcome.result is not None:
         return outcome.result.error is not None and outcome.result.error.type == RANK_KILLED
     death = outcome.failure

@@ -172,10 +172,8 @@ class Run:
         needs = Resources(
             memory_limit=self.suite.memory_limit, time_limit=self.suite.time_limit, preload=self._preload()
         )
-        settings = [setting.fields for recipe in self.suite.recipes for setting in recipe.settings]
-        choice = self.choice.for_processes(max(processes_of(setting.get("strategy")) for setting in settings))
-        train = _train if choice.is_local else partial(_train_on_a_node, choice.cpus)
-        return choice.open(train, needs, self.most_at_once(), self.folder.path)
+        train = _train if self.choice.is_local else partial(_train_on_a_node, self.choice.cpus)
+        return self.choice.open(train, needs, self.most_at_once(), self.folder.path)
 
     def most_at_once(self) -> int:
         """How many trials there may be at the same time."""
@@ -291,11 +289,11 @@ class Run:
         return record
 
     def _submit(self, executor: Executor[Any, Record], trial: Trial) -> None:
-        places = processes_of(trial.setting.get("strategy"))
-        executor.submit(trial.id, (trial, self._beside(trial), self.git, self.classes), places)
+        payload = (trial, self._beside(trial), self.git, self.classes)
+        executor.submit(trial.id, payload, processes_of(trial.setting.get("strategy")))
 
     def _beside(self, trial: Trial) -> int:
-        """How many other trials may run at the same time; one on several devices takes as many workers' places."""
+        """How many others may run at the same time; one on several devices takes as many places."""
         return max(self.progress.workers - processes_of(trial.setting.get("strategy")), 0)
 
     def _keep(self, pair: Pair, record: Record) -> None:

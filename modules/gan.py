@@ -219,7 +219,7 @@ class GAN(RecipeModule):
         for player, name in (("generator", "train/loss"), ("discriminator", "train/discriminator_loss")):
             mean = self.mean_losses[cast(Player, player)].mean(self.trainer)
             if mean is not None:
-                self.log(name, mean, prog_bar=True)
+                self.log(name, mean, prog_bar=True, sync_dist=True)
         self.mean_losses = {player: LossSum() for player in PLAYERS}
         self.schedules.step("epoch")
 

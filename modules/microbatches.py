@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from trainoff.modules.loss_sum import terms_of
 from trainoff.modules.regularizers.base import RecipeCallback
+from trainoff.modules.sharded_tensors import alike
 
 
 class MicrobatchAveraging(RecipeCallback):
@@ -54,6 +55,6 @@ class MicrobatchAveraging(RecipeCallback):
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Divide the summed gradients by the summed weights."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if gradients:
-            torch._foreach_mul_(gradients, self._first / self._terms)
+        for places in alike(gradients):
+            torch._foreach_mul_([gradients[place] for place in places], self._first / self._terms)
         self._is_begun = False

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from trainoff.errors import UserError
@@ -16,6 +17,7 @@ from trainoff.modules.optimizer_adapters import MatricesAndRest, with_gradient_f
 from trainoff.modules.optimizers import OPTIMIZERS, OptimizerEntry
 from trainoff.modules.parameter_groups import OWN_DECAY, Group, Rates, hidden_matrices, parameter_groups
 from trainoff.modules.recipe import Choice, Recipe
+from trainoff.modules.sharded_tensors import alike
 from trainoff.registry import arguments_of, normalise
 
 DEFAULT_OPTIMIZER = "adamw"  # inside a wrapper, and for what is no hidden matrix
@@ -229,7 +231,11 @@ class _Builder:
     def _fused(self, entry: OptimizerEntry, groups: list[Group], arguments: Mapping[str, Any]) -> dict[str, bool]:
         if not entry.fused or self.precision == "16-mixed" or {"foreach", "fused", "differentiable"} & set(arguments):
             return {}
-        return {"fused": all(_fusible(p) for group in groups for p in group["params"])}
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        # Of torch's fused forms two take sharded parameters, and none takes them beside plain ones.
+        is_sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
+        takes = not is_sharded or (entry.name in ("adam", "adamw") and len(alike(parameters)) == 1)
+        return {"fused": takes and all(map(_fusible, parameters))}
 
     def _steps(self, entry: OptimizerEntry) -> int:
         if not math.isfinite(self.total_steps):

@@ -7,12 +7,14 @@ from typing import Any, ClassVar, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
 from trainoff.errors import UserError
 from trainoff.modules import applying
 from trainoff.modules.net_building import build_net, check_net, logits_of, sizes_of
 from trainoff.modules.recipe import Choice, Recipe
+from trainoff.modules.sharding import shard_net
 from trainoff.registry import normalise
 
 
@@ -110,6 +112,13 @@ class RecipeModule(L.LightningModule):
             self.hparams.update(input_shape=list(input_shape), output_size=output_size)
             self._build_net(input_shape, output_size)
         self.prepare()
+        if self.net is not None and self._trainer is not None:
+            self.shard(self.net)
+
+    def shard(self, net: nn.Module) -> None:
+        """Shard the net over the Trainer's devices, where its strategy does so."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            shard_net(self.trainer.strategy, net)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""

@@ -45,6 +45,15 @@ def processes_of(strategy: str | Mapping[str, Any] | None) -> int:
     return max(_accelerators(), 1) if number == -1 else number
 
 
+def mesh_of(recipe: Recipe) -> tuple[int, int]:
+    """The sizes of a recipe's ``model_parallel``: data parallel, tensor parallel; by Lightning's defaults."""
+    choice = cast("Choice", recipe.strategy)
+    options = arguments_of(choice)
+    data, tensor = options.get("data_parallel_size", "auto"), options.get("tensor_parallel_size", "auto")
+    nodes = int(options.get("nodes", 1))
+    return nodes if data == "auto" else int(data), processes_of(choice) if tensor == "auto" else int(tensor)
+
+
 def check_options(recipe: Recipe) -> None:
     """Refuse options that the strategy does not take, and numbers that contradict one another.
 
@@ -117,9 +126,8 @@ def _check_mesh(recipe: Recipe, options: Mapping[str, Any]) -> None:
         raise UserError(
             f"model_parallel runs in {', '.join(_MODEL_PARALLEL_PRECISIONS)}, not in {recipe.precision}", "precision"
         )
+    data, tensor = mesh_of(recipe)
     devices, nodes = processes_of(cast("Choice", recipe.strategy)), int(options.get("nodes", 1))
-    data, tensor = options.get("data_parallel_size", "auto"), options.get("tensor_parallel_size", "auto")
-    data, tensor = nodes if data == "auto" else data, devices if tensor == "auto" else tensor
     if data * tensor != devices * nodes:
         raise UserError(
             f"data_parallel_size {data} times tensor_parallel_size {tensor} is not {devices * nodes}, the number of "

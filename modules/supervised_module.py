@@ -83,7 +83,7 @@ class SupervisedModule(RecipeModule):
         """Log the epoch's mean training loss."""
         mean = self.train_loss.mean(self.trainer)
         if mean is not None:
-            self.log("train/loss", mean, prog_bar=True)
+            self.log("train/loss", mean, prog_bar=True, sync_dist=True)
         self.train_loss = LossSum()
 
     def on_validation_start(self) -> None:

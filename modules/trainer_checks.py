@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import lightning as L
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from trainoff.errors import UserError
 from trainoff.modules.batch_setting import check_batch_of_module, resume_loaders, set_batch
@@ -12,6 +13,7 @@ from trainoff.modules.logged_names import resolve_monitors
 from trainoff.modules.optimizer_building import check_supported, chosen_optimizer, optimizer_entry
 from trainoff.modules.process_group import destroy_process_group_at_exit
 from trainoff.modules.regularizers.base import RecipeCallback
+from trainoff.modules.sharded_recipes import check_sharded
 from trainoff.registry import arguments_of
 
 if TYPE_CHECKING:
@@ -77,6 +79,8 @@ def check_trainer(recipe: Recipe, trainer: L.Trainer) -> None:
     _check_needs(optimizer_entry(chosen_optimizer(recipe)), trainer)
     if recipe.strategy is not None:
         _check_strategy(recipe, trainer, advice)
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        check_sharded(recipe, "model_parallel")
 
 
 def _check_needs(entry: OptimizerEntry, trainer: L.Trainer) -> None:

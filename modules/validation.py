@@ -28,6 +28,7 @@ from trainoff.modules.regularizers.weight_averaging import AveragedWeights
 from trainoff.modules.schedule_building import build_schedule, split_choice
 from trainoff.modules.schedule_functions import Plateau
 from trainoff.modules.schedules import SCHEDULES
+from trainoff.modules.sharded_recipes import check_sharded
 from trainoff.modules.signatures import bind_arguments
 from trainoff.modules.strategy_requirements import check_options
 from trainoff.registry import arguments_of
@@ -54,6 +55,7 @@ def validate_recipe(recipe: Recipe) -> None:
         _refuse_second_derivatives(recipe, callbacks)
     check_patterns(recipe.parameters)
     check_options(recipe)
+    check_sharded(recipe)
 
 
 def _refuse_contradictions(callbacks: Sequence[RecipeCallback]) -> None:

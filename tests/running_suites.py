@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 
 import torch
 from torch.utils.data import TensorDataset, random_split
@@ -125,7 +126,10 @@ class FailingRank(Failing):
         self.rank = rank
 
     def fail(self):
-        if self.global_rank == self.rank:
+        if self.global_rank == self.rank or self.rank == -1:
+            if self.how == "hold":
+                self.held = torch.ones(100 * 2**20)
+                time.sleep(60)
             if self.how == "kill_worker":
                 os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
                 signal.pause()

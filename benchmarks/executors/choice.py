@@ -77,15 +77,6 @@ class ExecutorChoice:
         """Whether all trials run on this machine."""
         return self.name == "local"
 
-    def for_processes(self, processes: int) -> ExecutorChoice:
-        """The same for payloads that start so many processes: on a cluster each process gets as much as one would.
-
-        On this machine such a payload takes several workers' places.
-        """
-        if self.is_local:
-            return self
-        return replace(self, cpus=processes * self.cpus, gpus=None if self.gpus is None else processes * self.gpus)
-
     def local_workers(self) -> int:
         """Worker processes of this machine."""
         return self.workers or max(default_workers() // self.cpus, 1)

@@ -191,7 +191,8 @@ class LocalExecutor(Generic[Payload, Result]):
             raise TypeError("outcomes are asked for inside `with executor:`")
         if self._pool is None:
             address = start_fork_server(self._context.preload, self._threads)
-            setup = Setup(self._function, self._preload, self._threads, dict(os.environ), self._slots, address)
+            environment = dict(os.environ)
+            setup = Setup(self._function, self._preload, self._threads, environment, self._slots, address)
             self._pool = ProcessPool(self._workers, initializer=get_ready, initargs=(setup,), context=self._context)
         return self._pool
 

@@ -88,8 +88,7 @@ class Executor(Protocol[_Taken, Result]):
         Args:
             key: Comes back in the outcome.
             payload: Whatever cloudpickle can send.
-            places: How many payloads' room it takes on this machine, as it starts so many processes; on a cluster
-                each payload has its own processors.
+            places: Of how many payloads it takes the place, as it starts so many processes of its own.
 
         Raises:
             UserError: Where it cannot.

@@ -22,6 +22,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from trainoff.benchmarks.executors.fork_server_sharing import leave_fork_server
 from trainoff.benchmarks.executors.memory_watch import SECONDS_BETWEEN_LOOKS, MemoryWatch
+from trainoff.benchmarks.executors.process_tree import belong_to
 from trainoff.benchmarks.executors.worker_processes import SECONDS_TO_END, ServedProcess, start_fork_server
 from trainoff.benchmarks.executors.worker_side import Answer, Setup, get_ready, run
 
@@ -166,6 +167,9 @@ def _serve(connection: Connection, setup: Setup, payload: bytes) -> None:
 
     Once it has told how it went, it waits: its end would be an error to the others, which may not be as far.
     """
+    owner = multiprocessing.parent_process()
+    if owner is not None and owner.pid is not None:
+        belong_to(owner.pid)  # for a limit of the trial's memory
     get_ready(setup)
     connection.send((run(payload), time.monotonic()))
     with contextlib.suppress(EOFError, OSError):

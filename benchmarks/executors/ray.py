@@ -55,8 +55,8 @@ class RayExecutor(Generic[Payload, Result]):
         self._resources = resources
         self._address = address
         self._most = most
-        self._waiting: deque[tuple[str, bytes]] = deque()
-        self._running: dict[Any, tuple[str, bytes, float]] = {}
+        self._waiting: deque[tuple[str, bytes, int]] = deque()
+        self._running: dict[Any, tuple[str, bytes, int, float]] = {}
         self._losses: dict[str, int] = {}
         self._run: Any = None
         self._at_once = 0
@@ -87,7 +87,9 @@ class RayExecutor(Generic[Payload, Result]):
                 options["memory"] = self._resources.memory_limit
             # Ray ends a worker that had GPUs after each task: with 0 calls it is kept, as others are.
             task = self._ray.remote(max_calls=0, **options)(_run_pickled)
-            self._run = lambda key, payload: task.remote(work, key, payload)
+            self._run = lambda key, payload, places: task.options(
+                num_cpus=places * options["num_cpus"], num_gpus=places * options["num_gpus"]
+            ).remote(work, key, payload)
         except BaseException:
             self._ray.shutdown()
             raise
@@ -105,9 +107,9 @@ class RayExecutor(Generic[Payload, Result]):
         self._ray.shutdown()
 
     def submit(self, key: str, payload: Payload, places: int = 1) -> None:
-        """As :meth:`.Executor.submit`."""
+        """As :meth:`.Executor.submit`; all places are on one machine."""
         try:
-            self._waiting.append((key, bytes(cloudpickle.dumps(payload))))
+            self._waiting.append((key, bytes(cloudpickle.dumps(payload)), places))
         except Exception as error:
             raise UserError(f"cannot be sent to a worker: {' '.join(str(error).split())}", key) from error
 
@@ -117,8 +119,8 @@ class RayExecutor(Generic[Payload, Result]):
             raise TypeError("outcomes are asked for inside `with executor:`")
         while self._waiting or self._running:
             while self._waiting and len(self._running) < self.window:
-                key, payload = self._waiting[0]
-                self._running[self._run(key, payload)] = (key, payload, time.monotonic())
+                key, payload, places = self._waiting[0]
+                self._running[self._run(key, payload, places)] = (key, payload, places, time.monotonic())
                 self._waiting.popleft()
             # In a few calls, however many are pending: one call goes over all of them.
             ready, _ = self._ray.wait(
@@ -133,7 +135,7 @@ class RayExecutor(Generic[Payload, Result]):
 
     def _outcome(self, reference: Any) -> Outcome[Result] | None:
         """What became of a task; None where its machine was lost, and it waits again."""
-        key, payload, sent = self._running[reference]
+        key, payload, places, sent = self._running[reference]
         errors = self._ray.exceptions
         failure: WorkerDied | Raised
         try:
@@ -150,7 +152,7 @@ class RayExecutor(Generic[Payload, Result]):
             self._losses[key] = self._losses.get(key, 0) + 1
             if self._losses[key] <= _MOST_LOSSES:
                 del self._running[reference]
-                self._waiting.appendleft((key, payload))
+                self._waiting.appendleft((key, payload, places))
                 return None
             failure = WorkerDied(None)
         except Exception as error:

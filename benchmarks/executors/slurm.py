@@ -141,7 +141,7 @@ class SlurmExecutor(Generic[Payload, Result]):
         self._of.clear()
 
     def submit(self, key: str, payload: Payload, places: int = 1) -> None:
-        """As :meth:`.Executor.submit`."""
+        """As :meth:`.Executor.submit`; the processors and GPUs of a job are what its payloads share."""
         try:
             self._waiting.append((key, bytes(cloudpickle.dumps(payload))))
         except Exception as error:

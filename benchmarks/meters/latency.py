@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from trainoff.benchmarks.meters.meter import Meter
@@ -35,6 +36,8 @@ class LatencyMeter(Meter):
     ) -> None:
         """Measure once."""
         if self._is_done or trainer.state.fn != "fit":
+            return
+        if isinstance(trainer.strategy, ModelParallelStrategy):  # a pass of all devices, each by its own clock
             return
         self._is_done = True
         self.latency_seconds = forward_seconds(pl_module, first_sample(batch))

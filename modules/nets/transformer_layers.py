@@ -35,7 +35,7 @@ class Attention(nn.Module):
         check_widths("heads", [heads])
         if width % heads:
             raise UserError(f"{heads} heads do not divide a width of {width}", "heads")
-        self.heads = heads
+        self.heads, self.head_width = heads, width // heads
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -75,9 +75,9 @@ class Attention(nn.Module):
         return [self.query, self.key, self.value, self.output]
 
     def _by_head(self, x: Tensor) -> Tensor:
-        """From (batch, length, width) to (batch, heads, length, width / heads)."""
-        batch, length, width = x.shape
-        return x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+        """From (batch, length, width) to (batch, heads, length, width / heads); a device may have some heads only."""
+        batch, length, _ = x.shape
+        return x.view(batch, length, -1, self.head_width).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

@@ -7,11 +7,13 @@ from typing import ClassVar, Literal
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
 from trainoff.errors import UserError
 from trainoff.modules.regularizers.base import Phase, Regularizer
+from trainoff.modules.sharded_tensors import alike, norm_of_all
 
 _LEAST_NORM = 1e-3  # of a unit's weights, so that what starts at zero can move (Brock et al. 2021, section 4)
 
@@ -58,11 +60,25 @@ class GradientClip(Regularizer):
         """Clip the gradients of this optimizer's parameters."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if self.by == "norm":
-            clip_grad_norm_(parameters, self.maximum)
+            _clip_norm(parameters, self.maximum)
         elif self.by == "value":
-            clip_grad_value_(parameters, self.maximum)
+            for places in alike(parameters):
+                clip_grad_value_([parameters[place] for place in places], self.maximum)
         else:
             _clip_units(parameters, self.maximum)
+
+
+@torch.no_grad()
+def _clip_norm(parameters: list[Tensor], maximum: float) -> None:
+    """Torch's own clipping, which takes no sharded tensors beside plain ones; here those come in any mixture."""
+    if not any(isinstance(parameter, DTensor) for parameter in parameters):
+        clip_grad_norm_(parameters, maximum)
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients:
+        share = (maximum / (norm_of_all(gradients) + 1e-6)).clamp_(max=1)
+        for gradient in gradients:
+            gradient.mul_(share)
 
 
 @torch.no_grad()

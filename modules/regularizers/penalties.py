@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from trainoff.errors import UserError
 from trainoff.modules.regularizers.base import Phase, Regularizer, named_optimizer_parameters
+from trainoff.modules.sharded_tensors import alike
 
 
 class Lp(Regularizer):
@@ -40,7 +41,7 @@ class Lp(Regularizer):
         self.coefficient = coefficient
         self.p = p
         self.exclude = list(exclude)
-        self._parameters: list[Tensor] = []
+        self._kinds: list[list[Tensor]] = []  # sharded parameters apart from plain ones
         self._of_optimizer: int | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -49,13 +50,13 @@ class Lp(Regularizer):
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Add the penalty's gradient; runs at every gradient evaluation, before clipping."""
-        parameters = self._penalised(pl_module, optimizer)
-        if not parameters or not self.coefficient:
+        if not self.coefficient:
             return
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        self.add_gradient(parameters, [parameter.grad for parameter in parameters if parameter.grad is not None])
+        for parameters in self._penalised(pl_module, optimizer):
+            for parameter in parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            self.add_gradient(parameters, [parameter.grad for parameter in parameters if parameter.grad is not None])
 
     @torch.no_grad()
     def add_gradient(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
@@ -72,16 +73,17 @@ class Lp(Regularizer):
         torch._foreach_mul_(slopes, signs)
         torch._foreach_add_(gradients, slopes, alpha=self.coefficient * self.p)
 
-    def _penalised(self, module: L.LightningModule, optimizer: Optimizer) -> list[Tensor]:
+    def _penalised(self, module: L.LightningModule, optimizer: Optimizer) -> list[list[Tensor]]:
         # Names are looked up once per optimizer, not once per step.
         if self._of_optimizer != id(optimizer):
             self._of_optimizer = id(optimizer)
-            self._parameters = [
+            found: list[Tensor] = [
                 parameter
                 for name, parameter in named_optimizer_parameters(module, optimizer)
                 if parameter.requires_grad and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
             ]
-        return self._parameters
+            self._kinds = [[found[place] for place in places] for places in alike(found)]
+        return self._kinds
 
 
 class L1(Lp):

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from trainoff.errors import UserError
 from trainoff.modules.parameter_groups import OWN_DECAY, undecayed_names
 from trainoff.modules.regularizers.base import Phase, Regularizer
+from trainoff.modules.sharded_tensors import alike
 
 
 class WeightDecay(Regularizer):
@@ -54,5 +55,6 @@ class WeightDecay(Regularizer):
         for group in optimizer.param_groups:
             spared = () if OWN_DECAY in group else self._spared
             weights = [p for p in group["params"] if id(p) not in spared and p.grad is not None]
-            if weights:
-                torch._foreach_mul_(weights, 1 - group["lr"] * group.get(OWN_DECAY, self.coefficient))
+            for places in alike(weights):
+                kept = 1 - group["lr"] * group.get(OWN_DECAY, self.coefficient)
+                torch._foreach_mul_([weights[place] for place in places], kept)

@@ -109,6 +109,31 @@ def test_metrics_of_a_number_of_samples_that_does_not_divide_are_exact():
     assert two.curves.train_loss == pytest.approx(one.curves.train_loss, abs=1e-6)
 
 
+@pytest.mark.parametrize("sizes", [(2, 1), (1, 2)], ids=["FSDP2", "TP"])
+def test_a_sharded_trial_says_what_one_process_says(sizes):
+    module = {"name": "classifier", "net": {"name": "mlp", "hidden": [16]}}
+    recipe = {"optimizer": {"name": "adamw", "lr": 0.003}, "batch": 64, "regularizers": ["l2", "gradient_clip"]}
+    data = {"name": "digits", "train_samples": 640, "val_fraction": 0.1, "test_fraction": 0.151}
+    mesh = dict(zip(("data_parallel_size", "tensor_parallel_size"), sizes, strict=True))
+    sharded = {**recipe, "strategy": {"name": "model_parallel", "devices": 2, **mesh}}
+    one = train(trial_of(recipe, module, data, epochs=3), Surroundings())
+    two = run_trial(trial_of(sharded, module, data, epochs=3), 0, "", {})
+    assert two.status == "ok", two.error
+    assert two.trial.initial_state_digest == one.trial.initial_state_digest
+    for part in ("train", "val", "test"):
+        for moment in ("best", "last"):
+            mine, theirs = (getattr(getattr(record.quality, moment), part) for record in (two, one))
+            assert mine.metric == theirs.metric
+            assert mine.loss == pytest.approx(theirs.loss, abs=1e-5)
+    for curve in ("train_loss", "val_loss", "weight_norm"):
+        assert getattr(two.curves, curve) == pytest.approx(getattr(one.curves, curve), abs=1e-5), curve
+    assert two.cost.parameters == one.cost.parameters
+    assert two.cost.optimizer_state_bytes == one.cost.optimizer_state_bytes
+    assert two.cost.flops_per_sample == one.cost.flops_per_sample
+    assert two.cost.checkpoint_bytes == pytest.approx(one.cost.checkpoint_bytes, rel=0.1)
+    assert two.cost.latency_seconds is None
+
+
 @pytest.mark.parametrize(
     ("how", "rank", "status", "kind", "message"),
     [
@@ -154,3 +179,12 @@ def test_what_is_killed_from_outside_is_tried_once_more(how, status, tmp_path):
     (record,) = records_of(tmp_path).values()
     assert record.status == status
     assert any("killed from outside in 1 trial" in note for note in progress.notes)
+
+
+def test_the_memory_of_all_ranks_counts_to_the_limit(tmp_path):
+    """Each of two holds 400 MiB: one would be within 700, both are not."""
+    module = {"class_path": "running_suites.FailingRank", "init_args": {"how": "hold", "rank": -1}}
+    data = make_data({"r": DDP}, module=module, data=USERS, memory_limit="700MB", time_limit=60)
+    execute(data, tmp_path)
+    (record,) = records_of(tmp_path).values()
+    assert record.status == "out_of_memory", record.error

@@ -19,6 +19,7 @@ from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import parse_suite
 from trainoff.errors import UserError
+from trainoff.modules import strategy_requirements
 
 SGD = {"optimizer": {"name": "sgd", "lr": 0.1}, "batch": 32}
 TUNED = {"optimizer": {"name": "sgd", "lr": {"tune": [0.01, 0.1]}}}
@@ -149,10 +150,16 @@ def test_several_devices_are_begun_as_one_without_starting_processes():
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"strategy": {"name": "fsdp", "devices": 2}}, "strategy: 'fsdp' runs on GPUs only, and there is none; on CPUs"),
+        (
+            {"strategy": {"name": "fsdp", "devices": 2}},
+            "strategy: 'fsdp' runs on GPUs only, and there is none; on CPUs",
+        ),
         ({"strategy": "deepspeed"}, "strategy: 'deepspeed' needs the package deepspeed, which is not installed"),
         ({"strategy": "xla"}, "strategy: 'xla' needs the package torch_xla, which is not installed"),
-        ({"strategy": {"name": "ddp", "devices": 3}, "batch": 64}, "batch: a batch of 64 cannot be shared equally by 3"),
+        (
+            {"strategy": {"name": "ddp", "devices": 3}, "batch": 64},
+            "batch: a batch of 64 cannot be shared equally by 3",
+        ),
         (
             {"strategy": {"name": "ddp", "devices": 2, "nodes": 2}},
             "strategy.nodes: asks for 2 nodes; a suite's trial trains on one machine.",
