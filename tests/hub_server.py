@@ -97,8 +97,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._send_json([_entry(path, content) for path, content in files.items() if path in wanted])
         elif rest in ([], ["revision", "main"], ["revision", COMMIT]):
             siblings = [{"rfilename": path} for path in files]
+            gated = "manual" if self.hub.gated else False
             self._send_json({"_id": "0", "id": name, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [],
-                             "gated": "manual" if self.hub.gated else False, "disabled": False, "downloads": 0, "likes": 0})  # fmt: skip
+                             "gated": gated, "disabled": False, "downloads": 0, "likes": 0})  # fmt: skip
         else:
             self._send(404, b"")
 
@@ -141,7 +142,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        limits = [limit for limit in (self.hub.break_after, self.hub.silent_after) if limit is not None and is_download]
+        limits = [
+            limit for limit in (self.hub.break_after, self.hub.silent_after) if limit is not None and is_download
+        ]
         if not limits or len(content) <= min(limits):
             self.wfile.write(content)
             return
