@@ -25,9 +25,11 @@ print(json.dumps([model["vocab"], model["merges"], vocabulary.encode(text).tolis
 
 def vocabulary_of(hash_seed: str, threads: str) -> list[object]:
     pytest.importorskip("tokenizers")
-    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "RAYON_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False,
-                          timeout=120)  # fmt: skip
+    settings = {"PYTHONHASHSEED": hash_seed, "RAYON_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     vocabulary: list[object] = json.loads(done.stdout)
     return vocabulary

@@ -92,6 +92,42 @@ def train(regularizers: list[Any], epochs: int = 4, **trainer: Any) -> tuple[Cla
     return module, data, fitter
 
 
+class Logged(L.Callback):
+    """Keeps what is logged at the end of each validation."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+def accuracy(module: Classifier, part: tuple[Tensor, Tensor]) -> float:
+    module.eval()
+    with torch.no_grad():
+        return float((module(part[0]).argmax(1) == part[1]).float().mean())
+
+
+def test_each_tasks_own_accuracy_is_logged_after_each_epoch() -> None:
+    logged = Logged()
+    module, data, _ = train([], callbacks=[logged])
+    last, second = logged.seen[-1], logged.seen[1]
+    for task in range(2):
+        assert last[f"val/accuracy_task{task + 1}"] == pytest.approx(accuracy(module, data.task_split("val", task)))
+    for values in logged.seen:  # the tasks are equally large
+        mean = (values["val/accuracy_task1"] + values["val/accuracy_task2"]) / 2
+        assert mean == pytest.approx(values["val/accuracy"])
+    assert second["val/accuracy_task1"] > 0.8 > second["val/accuracy_task2"]
+    assert last["val/accuracy_task2"] > second["val/accuracy_task2"] + 0.3
+    assert last["val/accuracy_task1"] < second["val/accuracy_task1"] - 0.05  # what is forgotten
+
+
+def test_other_data_have_no_tasks() -> None:
+    logged = Logged()
+    make_trainer(max_epochs=1, callbacks=[logged]).fit(Classifier("linear", Recipe("sgd")), datamodule=Digits())
+    assert [name for name in logged.seen[0] if "task" in name] == []
+
+
 def test_ewc_anchors_the_first_tasks_end() -> None:
     """θ* are the weights after the first task's last step, F that of the first task's samples at θ*."""
     ewc = {"name": "ewc", "coefficient": 10.0, "samples": 50}
