@@ -102,7 +102,7 @@ class SupervisedModule(RecipeModule):
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of each task alone, where the data are a sequence of tasks."""
         if not self.trainer.sanity_checking:
-            self.log_dict(metrics_of_tasks(self, self.trainer.datamodule))  # type: ignore[attr-defined]
+            self.log_dict(metrics_of_tasks(self, self.trainer.datamodule), sync_dist=True)  # type: ignore[attr-defined]
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Loss and metrics on test."""
