@@ -148,13 +148,15 @@ def test_limits_of_the_job_are_the_trials(tmp_path, slurm, state, failure):
 
 
 def test_a_job_that_cannot_begin_ends_the_run_with_its_last_line(tmp_path, slurm):
-    with pytest.raises(
-        UserError, match=r"job \d+ failed before its first trial: .*No module named 'submitit'.* \(log: /.*err"
+    with (
+        pytest.raises(
+            UserError, match=r"job \d+ failed before its first trial: .*No module named 'submitit'.* \(log: /.*err"
+        ),
+        executor(tmp_path) as made,
     ):
-        with executor(tmp_path) as made:
-            made._submitter._executor.python = f"{sys.executable} -S -I"
-            made.submit("0", 0)
-            list(made.completed())
+        made._submitter._executor.python = f"{sys.executable} -S -I"
+        made.submit("0", 0)
+        list(made.completed())
 
 
 def test_leaving_early_cancels_the_jobs(tmp_path, slurm):
