@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from trainoff.benchmarks.checkpoint_interval import CheckpointPlace
 from trainoff.benchmarks.environment import git_state
 from trainoff.benchmarks.executors.choice import ExecutorChoice
 from trainoff.benchmarks.executors.outcome import Executor, Outcome, Raised
@@ -289,7 +290,9 @@ class Run:
         return record
 
     def _submit(self, executor: Executor[Any, Record], trial: Trial) -> None:
-        payload = (trial, self._beside(trial), self.git, self.classes)
+        every = self.suite.checkpoint_every
+        place = None if every is None else CheckpointPlace(self.folder.checkpoint_path(trial.id), every)
+        payload = (trial, self._beside(trial), self.git, self.classes, place)
         executor.submit(trial.id, payload, processes_of(trial.setting.get("strategy")))
 
     def _beside(self, trial: Trial) -> int:
@@ -317,14 +320,18 @@ class Run:
             raise error
 
 
-def _train(payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
+_Payload = tuple[Trial, int, str, dict[str, Any], CheckpointPlace | None]
+
+
+def _train(payload: _Payload) -> Record:
     # Imported in the worker, where the fork server has it already.
     from trainoff.benchmarks.worker import run_trial
 
     return run_trial(*payload)
 
 
-def _train_on_a_node(cpus: int, payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
+def _train_on_a_node(cpus: int, payload: _Payload) -> Record:
     """On a cluster the trials beside are those that this machine has room for."""
-    trial, beside, git, classes = payload
-    return _train((trial, min(beside, (os.cpu_count() or 1) // cpus - 1), git, classes))
+    trial, beside, git, classes, checkpoint = payload
+    beside = min(beside, (os.cpu_count() or 1) // cpus - 1)
+    return _train((trial, beside, git, classes, checkpoint))

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from trainoff.benchmarks.checkpoint_interval import DEFAULT_INTERVAL, CheckpointInterval, read_interval
 from trainoff.benchmarks.executors.memory_limit import bytes_of
 from trainoff.benchmarks.metric_modes import MODES
 from trainoff.benchmarks.search_space import check_space, read_candidate, read_cost, refuse_search
@@ -41,6 +42,7 @@ _SUITE_KEYS = (
     "search",
     "scales",
     "memory_limit",
+    "checkpoint_every",
 )
 _TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate", "row_of")
 _BUDGET_KEYS = ("epochs", "steps", "seconds", "until")
@@ -78,6 +80,7 @@ class Suite:
         tasks: What is trained.
         recipes: How.
         time_limit: Seconds after which a trial is ended as ``timed_out``.
+        checkpoint_every: How often a trial keeps a checkpoint; None for never.
         memory_limit: Bytes over which a trial is ended as ``out_of_memory``, all its processes together.
         data: The suite as plain data, to be kept beside the records.
         source: The file that it was read from, for messages.
@@ -94,6 +97,7 @@ class Suite:
     data: dict[str, Any]
     source: Document | None = field(default=None, compare=False, repr=False)
     memory_limit: int | None = None
+    checkpoint_every: CheckpointInterval | None = DEFAULT_INTERVAL
 
     def place(self, task: str, recipe: str = "", key: str = "") -> str:
         """Where something stands, for messages: ``suite.yaml:12: recipe sgd on task digits: batch``.
@@ -218,6 +222,7 @@ def parse_suite(data: Any, where: Where) -> Suite:
         time_limit=limit,
         data=dict(suite),
         memory_limit=bytes_of(suite["memory_limit"], where("memory_limit")) if "memory_limit" in suite else None,
+        checkpoint_every=read_interval(suite.get("checkpoint_every"), where),
     )
 
 

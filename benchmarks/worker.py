@@ -8,6 +8,7 @@ from typing import Any
 import sklearn.datasets  # noqa: F401 (half a second, and the first thing most shipped suites load)
 import torchmetrics.classification  # noqa: F401
 
+from trainoff.benchmarks.checkpoint_interval import CheckpointPlace
 from trainoff.benchmarks.engines.ranks import train_on_ranks
 from trainoff.benchmarks.engines.trainer import Surroundings, train
 from trainoff.benchmarks.record import Record
@@ -17,7 +18,9 @@ from trainoff.modules.strategy_requirements import processes_of
 from trainoff.registry import provide_classes
 
 
-def run_trial(trial: Trial, trials_beside: int, git: str, classes: Mapping[str, Any]) -> Record:
+def run_trial(
+    trial: Trial, trials_beside: int, git: str, classes: Mapping[str, Any], checkpoint: CheckpointPlace | None
+) -> Record:
     """Train one trial, here or, where its recipe asks for several devices, on a process for each.
 
     Args:
@@ -25,11 +28,14 @@ def run_trial(trial: Trial, trials_beside: int, git: str, classes: Mapping[str, 
         trials_beside: How many others may run at the same time.
         git: State of the working directory.
         classes: Classes that cannot be imported here, by class path.
+        checkpoint: Where it keeps its checkpoint, and how often; None for none.
 
     Raises:
         UserError: For a mistake that the user can mend.
     """
-    surroundings = Surroundings(trials_beside, git)
+    if checkpoint is not None and not checkpoint.path.parent.parent.is_dir():
+        checkpoint = None  # another machine, which does not see the run folder
+    surroundings = Surroundings(trials_beside, git, checkpoint)
     ranks = processes_of(trial.setting.get("strategy"))
     if ranks > 1:
         return train_on_ranks(trial, surroundings, classes, ranks)
