@@ -184,9 +184,7 @@ class _Training:
         earlier = 0.0 if self.checkpoints is None else self.checkpoints.earlier_seconds
         cost = Cost(
             train_seconds=self.clock.elapsed(),
-            wall_seconds=time.perf_counter()
-            - self.started
-            + (self.checkpoints.earlier_seconds if self.checkpoints else 0.0),
+            wall_seconds=earlier + time.perf_counter() - self.started,
             samples_per_second=self.clock.throughput(),
             step_seconds_p50=self.clock.quantile(0.5),
             step_seconds_p95=self.clock.quantile(0.95),
