@@ -1,12 +1,12 @@
 """What a trial costs beside its training: making it, sending it, keeping its record; and planning many.
 
-``python -m trainoff.benchmarks.executors.measure_executors`` (or ``make bench-executors``) prints two tables. The first
-is of suites of 1,000, 10,000 and 100,000 trials: seconds to read the suite, to check it, until its first trial is made,
-and to make them all; and what memory that took. The second is of runs whose trials train nothing and return a record at
-once: trials a second, and milliseconds a trial, from an empty folder to the last record on disk.
+``python -m trainoff.benchmarks.executors.measure_executors`` (or ``make bench-executors``) prints two tables. The
+first is of suites of 1,000, 10,000 and 100,000 trials: seconds to read the suite, to check it, until its first trial
+is made, and to make them all; and what memory that took. The second is of runs whose trials train nothing and return
+a record at once: trials a second, and milliseconds a trial, from an empty folder to the last record on disk.
 
-``python -m trainoff.benchmarks.executors.measure_executors 10000 local ray`` takes the number of trials and executors.
-SLURM's is submitit's local one: processes of this machine in place of jobs, each with a tenth of the trials.
+``python -m trainoff.benchmarks.executors.measure_executors 10000 local ray`` takes the number of trials and the
+executors. SLURM's is submitit's local one: processes of this machine in place of jobs, each with a tenth of all.
 """
 
 from __future__ import annotations
