@@ -73,6 +73,10 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the name, and of a candidate only what it is one of: its values stand in the module."""
+        return dict(self._plain)
+
+    @functools.cached_property
+    def _plain(self) -> dict[str, Any]:  # once for all trials of a task
         content = dataclasses.asdict(self)
         del content["name"], content["candidate"]
         if self.row_of is None:
