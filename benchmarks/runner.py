@@ -293,11 +293,16 @@ class Run:
         every = self.suite.checkpoint_every
         place = None if every is None else CheckpointPlace(self.folder.checkpoint_path(trial.id), every)
         payload = (trial, self._beside(trial), self.git, self.classes, place)
-        executor.submit(trial.id, payload, processes_of(trial.setting.get("strategy")))
+        executor.submit(trial.id, payload, self._places(trial))
+
+    def _places(self, trial: Trial) -> int:
+        """Of how many trials it takes the place: as many as it has devices, or all where it is to run alone."""
+        devices = processes_of(trial.setting.get("strategy"))
+        return max(devices, self.progress.workers) if self.suite.is_exclusive and self.choice.is_local else devices
 
     def _beside(self, trial: Trial) -> int:
-        """How many others may run at the same time; one on several devices takes as many places."""
-        return max(self.progress.workers - processes_of(trial.setting.get("strategy")), 0)
+        """How many others may run at the same time."""
+        return max(self.progress.workers - self._places(trial), 0)
 
     def _keep(self, pair: Pair, record: Record) -> None:
         self.folder.write(record)

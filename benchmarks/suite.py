@@ -17,7 +17,15 @@ from trainoff.benchmarks.metric_modes import MODES
 from trainoff.benchmarks.search_space import check_space, read_candidate, read_cost, refuse_search
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.suite_scales import check_scales, document_at_scale
-from trainoff.benchmarks.suite_values import check_fields, check_number, check_whole, choice_of, mapping, plain_data
+from trainoff.benchmarks.suite_values import (
+    check_fields,
+    check_number,
+    check_whole,
+    choice_of,
+    is_exclusive,
+    mapping,
+    plain_data,
+)
 from trainoff.benchmarks.suite_yaml import Document, read_yaml
 from trainoff.benchmarks.trial import Budget, Task
 from trainoff.benchmarks.tuning import Path as KeyPath
@@ -31,19 +39,9 @@ from trainoff.registry import arguments_of
 
 _MOST_SEEDS = 100_000
 _SUITE_KEYS = (
-    "name",
-    "summary",
-    "seeds",
-    "tuning",
-    "baseline",
-    "tasks",
-    "recipes",
-    "time_limit",
-    "search",
-    "scales",
-    "memory_limit",
-    "checkpoint_every",
-)
+    "name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "memory_limit", "timing",
+    "search", "scales", "checkpoint_every",
+)  # fmt: skip
 _TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate", "row_of")
 _BUDGET_KEYS = ("epochs", "steps", "seconds", "until")
 _RECIPE_KEYS = tuple(Recipe.__dataclass_fields__)
@@ -81,6 +79,7 @@ class Suite:
         recipes: How.
         time_limit: Seconds after which a trial is ended as ``timed_out``.
         checkpoint_every: How often a trial keeps a checkpoint; None for never.
+        is_exclusive: Whether each trial runs alone on its machine, so that all are timed under the same conditions.
         memory_limit: Bytes over which a trial is ended as ``out_of_memory``, all its processes together.
         data: The suite as plain data, to be kept beside the records.
         source: The file that it was read from, for messages.
@@ -98,6 +97,7 @@ class Suite:
     source: Document | None = field(default=None, compare=False, repr=False)
     memory_limit: int | None = None
     checkpoint_every: CheckpointInterval | None = DEFAULT_INTERVAL
+    is_exclusive: bool = False
 
     def place(self, task: str, recipe: str = "", key: str = "") -> str:
         """Where something stands, for messages: ``suite.yaml:12: recipe sgd on task digits: batch``.
@@ -221,6 +221,7 @@ def parse_suite(data: Any, where: Where) -> Suite:
         recipes=recipes,
         time_limit=limit,
         data=dict(suite),
+        is_exclusive=is_exclusive(suite.get("timing", "shared"), where),
         memory_limit=bytes_of(suite["memory_limit"], where("memory_limit")) if "memory_limit" in suite else None,
         checkpoint_every=read_interval(suite.get("checkpoint_every"), where),
     )

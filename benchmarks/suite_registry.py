@@ -116,6 +116,12 @@ SUITES = Registry(
             "every net for images in its tiny form, one recipe: accuracy against time, in one table; minutes",
         ),
         SuiteEntry(
+            "strategies",
+            f"{_HOME}:strategies.yaml",
+            "one device against two: ddp, FSDP2 and tensor parallelism of a small GPT-2, timed alone; minutes",
+            paper="Zhao et al. 2023, PyTorch FSDP: experiences on scaling fully sharded data parallel",
+        ),
+        SuiteEntry(
             "surgery",
             f"{_HOME}:surgery.yaml",
             "pruning, splicing, shrinking, int8 on scikit-learn's digits, for six purposes; under a minute",

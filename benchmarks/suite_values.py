@@ -176,3 +176,14 @@ def check_number(value: Any, path: Path, where: Where, above: float | None = Non
 def _kind(value: Any) -> str:
     kinds = {str: "a text", list: "a list", dict: "a mapping", bool: "true or false", type(None): "nothing"}
     return kinds.get(type(value), "a number")
+
+
+def is_exclusive(timing: object, where: Where) -> bool:
+    """Whether each trial is to run alone: ``exclusive``, or ``shared``.
+
+    Raises:
+        UserError: For another word.
+    """
+    if timing not in ("shared", "exclusive"):
+        raise UserError(f"{timing!r} is neither 'shared' nor 'exclusive'", where("timing"))
+    return timing == "exclusive"

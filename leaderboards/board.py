@@ -15,6 +15,7 @@ from trainoff.leaderboards.candidates import DEFAULT_COST, is_candidate
 from trainoff.leaderboards.notes import board_notes, notes_of
 from trainoff.leaderboards.numbers import plain, setting_text
 from trainoff.leaderboards.ranking import ranked
+from trainoff.leaderboards.speed_up import with_speed_ups
 from trainoff.leaderboards.standing import Standing
 from trainoff.leaderboards.summary import Group, summarise
 from trainoff.leaderboards.task_rows import as_rows
@@ -217,7 +218,8 @@ def _table(task: str, metric: _Metric, records: Sequence[Record], asked: Asked, 
         for name, members in tuning.items()
         if name not in names
     ]
-    rows = ranked([summarise(group) for group in groups])
+    settings = [group.final[0].trial.setting if group.final else None for group in groups]
+    rows = ranked(with_speed_ups([summarise(group) for group in groups], settings))
     several = sorted({plain(name) for name in names if names.count(name) > 1})
     return TaskTable(task, metric.name, metric.mode, rows, notes_of(rows, several, doubled))
 

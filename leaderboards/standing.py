@@ -41,7 +41,10 @@ class Standing:
             counting as infinite; ``None`` where the median is.
         train_seconds: Median seconds of training.
         samples_per_second: Median.
-        peak_memory_bytes: Median.
+        devices: How many each trial was trained on.
+        speed_up: ``samples_per_second`` by that of the same setting on one device, timed under the same conditions;
+            ``None`` on one device, and where there is no such row.
+        peak_memory_bytes: Median; of several devices that of the largest.
         sparsity: Median share of zeros among the weights that can be pruned; ``None`` where the recipe prunes nothing.
         bytes_on_disk: Median bytes of the module's state with the zeros left out.
         dense_bytes: The same with the zeros.
@@ -99,6 +102,8 @@ class Standing:
     seconds_to_target: float | None = None
     train_seconds: float | None = None
     samples_per_second: float | None = None
+    devices: int = 1
+    speed_up: float | None = None
     peak_memory_bytes: float | None = None
     sparsity: float | None = None
     bytes_on_disk: float | None = None
@@ -134,6 +139,11 @@ class Standing:
         if self.searched_val is None:
             return -math.inf
         return self.searched_val if self.mode == "max" else -self.searched_val
+
+    @property
+    def efficiency(self) -> float | None:
+        """``speed_up`` by ``devices``."""
+        return None if self.speed_up is None else self.speed_up / self.devices
 
     @property
     def seeds_failed(self) -> int:
@@ -207,7 +217,8 @@ _ORDER = (
     "failure_reasons", "failed_trials",
     "val", "test_last", "train_last", "gap_metric", "gap_loss",
     "best_epoch", "last_epoch", "onset_epoch", "val_loss_rise",
-    "target", "target_reached", "seconds_to_target", "train_seconds", "samples_per_second", "peak_memory_bytes",
+    "target", "target_reached", "seconds_to_target", "train_seconds", "samples_per_second",
+    "devices", "speed_up", "efficiency", "peak_memory_bytes",
     "sparsity", "bytes_on_disk", "dense_bytes", "latency_seconds", "dense_latency_seconds",
     "metric_before", "metric_after",
     "timing", "timed_seeds", "pareto", "searched_cost", "searched_val", "searched_value", "tuned", "edges", "grids",

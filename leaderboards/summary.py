@@ -90,6 +90,7 @@ def summarise(group: Group) -> Standing:
         seconds_to_target=_seconds_to_target(timed, len(failed)),
         train_seconds=_median(timed, lambda record: record.cost.train_seconds),
         samples_per_second=_median(timed, lambda record: record.cost.samples_per_second),
+        devices=timed[0].environment.devices if timed and timed[0].environment is not None else 1,
         peak_memory_bytes=_median(timed, lambda record: record.cost.peak_memory_bytes),
         sparsity=_median(ok, lambda record: _compression(record).sparsity),
         bytes_on_disk=_median(ok, lambda record: _compression(record).bytes_on_disk),

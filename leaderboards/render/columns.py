@@ -82,7 +82,9 @@ def columns_of(table: TaskTable) -> list[Column]:
          8, False),
         (f"val {metric} after", lambda row: estimate_text(row.metric_after), "validation of what is left", 8, False),
         ("samples/s", lambda row: number(row.samples_per_second), "median training throughput", 13, False),
-        ("memory", lambda row: memory_text(row.peak_memory_bytes), "median peak", 14, False),
+        ("speed-up", _speed_up_text, "throughput by that of the same setting on one device (by the devices)", 4, False),
+        ("memory", lambda row: memory_text(row.peak_memory_bytes), "median peak, of several devices the largest's", 14,
+         False),
         ("tuned", tuned_text, "chosen on validation; ! at the edge of its grid; ? not chosen, as all settings failed",
          15, True),
         ("tuning", _tuning_text, "tuning trials, and how many of them failed", 16, False),
@@ -97,6 +99,13 @@ def columns_of(table: TaskTable) -> list[Column]:
         for column in columns
         if column.importance == 0 or (column.header not in repeated and not set(column.cells) <= {"", NOTHING})
     ]
+
+
+def _speed_up_text(row: Standing) -> str:
+    """Empty on one device, and where one device was timed under other conditions."""
+    if row.speed_up is None or row.efficiency is None:
+        return ""
+    return f"{row.speed_up:.2f} ({row.efficiency:.0%})"
 
 
 _TIMED_FRONT = "on the Pareto front: none timed under the same conditions is better and faster"
