@@ -11,7 +11,7 @@ from typing import Any
 
 from trainoff.benchmarks.environment import describe, git_state
 from trainoff.benchmarks.executors.local import LocalExecutor, Outcome, Raised, TimedOut, WorkerDied
-from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
+from trainoff.benchmarks.pairs import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
 from trainoff.benchmarks.record import Failure, Quality, Record, Status
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite

@@ -18,7 +18,7 @@ from typing import Any
 
 from trainoff.benchmarks.executors.local import LocalExecutor
 from trainoff.benchmarks.nsga2 import Nsga2, Proposal
-from trainoff.benchmarks.plan import Pair, PlannedTask, placed, take_stock
+from trainoff.benchmarks.pairs import Pair, PlannedTask, placed, take_stock
 from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.runner import Progress, Run, Watch, claim, default_workers

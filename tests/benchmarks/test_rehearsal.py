@@ -14,7 +14,7 @@ from running_suites import UsersData, UsersModule, execute, make_data, place, re
 from torch.utils.data import DataLoader
 
 from trainoff.benchmarks import plan, rehearsal
-from trainoff.benchmarks.plan import checked_pairs
+from trainoff.benchmarks.pairs import checked_pairs
 from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import parse_suite

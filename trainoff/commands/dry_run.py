@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, take_stock
+from trainoff.benchmarks.pairs import Pair, Rerun, checked_pairs, count_reasons, take_stock
 from trainoff.benchmarks.runner import count_trials, default_workers
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite
