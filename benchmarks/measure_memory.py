@@ -1,0 +1,217 @@
+"""Peak memory of a training step as predicted by ``trainoff plan``, and as measured in a real training.
+
+``python -m trainoff.benchmarks.measure_memory`` trains five nets by three optimizers on this machine's CPU, and a few
+more recipes, each in a process of its own, and prints a table. Two measurements, neither of which uses torch's
+MemTracker:
+
+- **allocated**: the most bytes that torch's CPU allocator had given out at one time, from the allocator's own reports
+  to torch's profiler. It is what ``torch.cuda.max_memory_allocated`` counts on a GPU.
+- **resident**: the peak of the process' resident memory (``VmHWM``) minus what was resident before the net was built,
+  in a second process without a profiler.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from trainoff.benchmarks.meters.memory import peak_bytes, reset_peak
+from trainoff.benchmarks.planning.net_training import NetTraining, parts_of
+from trainoff.benchmarks.planning.tracked_step import track_step
+from trainoff.benchmarks.quiet import quiet
+from trainoff.modules.recipe import Recipe
+
+STEPS = 3
+NETS_MEASURED: dict[str, tuple[NetTraining, int]] = {
+    "mlp 2048-2048, batch 256": (
+        NetTraining({"name": "mlp", "hidden": [2048, 2048]}, "classifier", (3, 32, 32), 10),
+        256,
+    ),
+    "resnet18, 64 x 64, batch 32": (NetTraining({"name": "resnet18"}, "classifier", (3, 64, 64), 100), 32),
+    "vit_tiny, 64 x 64, batch 32": (
+        NetTraining({"name": "vit_tiny", "patch": 8}, "classifier", (3, 64, 64), 100),
+        32,
+    ),
+    "gpt2 4 x 256, 256 tokens, batch 8": (
+        NetTraining({"name": "gpt2", "width": 256, "depth": 4, "heads": 4}, "language_model", (256,), 8192),
+        8,
+    ),
+    "transformer 2 x 256, 64 tokens, batch 32": (
+        NetTraining(
+            {"name": "transformer", "width": 256, "depth": 2, "heads": 4}, "seq2seq", (64,), 8192
+        ),
+        32,
+    ),
+}
+OPTIMIZERS: dict[str, Any] = {
+    "sgd, momentum": {"optimizer": {"name": "sgd", "momentum": 0.9, "lr": 1e-3}},
+    "adamw": {"optimizer": {"name": "adamw", "lr": 1e-4}},
+    "muon": {"optimizer": {"name": "muon", "lr": 1e-3}},
+}
+FURTHER: dict[str, Any] = {
+    "adamw, ema": {**OPTIMIZERS["adamw"], "regularizers": ["ema"]},
+    "adamw, sam": {**OPTIMIZERS["adamw"], "regularizers": ["sam"]},
+    "adamw, 4 micro-batches": {**OPTIMIZERS["adamw"], "microbatches": 4},
+    "adamw, bf16-mixed": {**OPTIMIZERS["adamw"], "precision": "bf16-mixed"},
+}
+FURTHER_NET = "vit_tiny, 64 x 64, batch 32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One net trained by one recipe.
+
+    Args:
+        net: Of :data:`NETS_MEASURED`.
+        recipe: Of :data:`OPTIMIZERS` or :data:`FURTHER`.
+    """
+
+    net: str
+    recipe: str
+
+    @property
+    def training(self) -> NetTraining:
+        """The net with its sizes."""
+        return NETS_MEASURED[self.net][0]
+
+    def make_recipe(self) -> Recipe:
+        """The recipe."""
+        return Recipe.of({**OPTIMIZERS, **FURTHER}[self.recipe])
+
+    def samples(self) -> list[int]:
+        """Of each micro-batch."""
+        return parts_of(NETS_MEASURED[self.net][1], self.make_recipe().microbatches)
+
+    def predict(self) -> int:
+        """Peak bytes, by fake tensors."""
+        recipe, training = self.make_recipe(), self.training
+        batches = [training.batch(samples) for samples in self.samples()]
+        return track_step(lambda: training.build(recipe), recipe, batches, training.facts).peak
+
+    def train(self) -> None:
+        """A few steps of a real training, on random numbers."""
+        recipe = self.make_recipe()
+        L.Trainer(
+            max_steps=STEPS,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **recipe.trainer_arguments(),
+        ).fit(self.training.build(recipe), datamodule=_RandomData(self.training, self.samples()))
+
+    def measure_allocated(self) -> int:
+        """The most bytes that the allocator had given out."""
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+            self.train()
+        assert profiler.profiler is not None
+        events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+        present = most = 0
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            present += event.nbytes()
+            most = max(most, present)
+        return most
+
+    def measure_resident(self) -> int:
+        """The growth of resident memory."""
+        _RandomData(self.training, [1]).train_dataloader()  # what is loaded at the first use
+        device = torch.device("cpu")
+        reset_peak(device)
+        before = peak_bytes(device) or 0
+        self.train()
+        return (peak_bytes(device) or 0) - before
+
+
+class _RandomData(L.LightningDataModule):
+    """Batches of random numbers."""
+
+    def __init__(self, training: NetTraining, samples: Sequence[int]) -> None:
+        super().__init__()
+        self.training = training
+        self.samples = samples
+        self.batch_size = self.microbatches = 1
+        for name, value in vars(training.facts).items():
+            setattr(self, name, value)
+
+    def train_dataloader(self) -> _Batches:
+        return _Batches(self.training, self.samples)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batches:
+    training: NetTraining
+    samples: Sequence[int]
+
+    def __len__(self) -> int:
+        return STEPS * len(self.samples)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for _ in range(STEPS):
+            for samples in self.samples:
+                yield tuple(self._filled(tensor) for tensor in self.training.batch(samples))
+
+    def _filled(self, tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point():
+            return torch.randn(tensor.shape)
+        return torch.randint(4, self.training.output_size, tensor.shape)
+
+
+def measure(cell: Cell) -> tuple[int, int, int]:
+    """Predicted, allocated and resident bytes, each from a process of its own."""
+    predicted, allocated, resident = (_in_process(cell, way) for way in ("predict", "allocated", "resident"))
+    return predicted, allocated, resident
+
+
+def _in_process(cell: Cell, way: str) -> int:
+    # Memory that is given back at once, so that what is resident is what is in use.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    command = [sys.executable, "-m", "trainoff.benchmarks.measure_memory", way, cell.net, cell.recipe]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
+    return cast(int, json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table; with the arguments of one cell, its number alone."""
+    if arguments:
+        way, net, recipe = arguments
+        cell = Cell(net, recipe)
+        ways = {"predict": cell.predict, "allocated": cell.measure_allocated, "resident": cell.measure_resident}
+        with quiet():
+            print(ways[way]())
+        return
+    cells = [Cell(net, recipe) for net in NETS_MEASURED for recipe in OPTIMIZERS]
+    cells += [Cell(FURTHER_NET, recipe) for recipe in FURTHER]
+    print(f"torch {torch.__version__}, {_processor()}; MiB; share: predicted / measured")
+    print()
+    print("| net | recipe | predicted | allocated | share | resident | share |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for cell in cells:
+        predicted, *measured = measure(cell)
+        shares = "".join(f" {size / 2**20:.1f} | {predicted / size:.3f} |" for size in measured)
+        print(f"| {cell.net} | {cell.recipe} | {predicted / 2**20:.1f} |{shares}", flush=True)
+
+
+def _processor() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()} x {os.cpu_count()}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
