@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
@@ -12,6 +13,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
 from torch.distributed._tools.mem_tracker import MemTracker
+from torch.distributed._tools.mod_tracker import ModTracker
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -21,6 +23,7 @@ from trainoff.benchmarks.quiet import quiet
 from trainoff.modules.recipe import Recipe
 
 _STEPS = 2  # in the second one the optimizer's state of the first is there
+_STEPS_OF_EPOCH, _EPOCHS = 1000, 10  # what schedules and pruning methods are told
 Shard = Callable[[nn.Module], None]
 
 
@@ -83,8 +86,25 @@ class _Totals:
         self._in_opt = is_in
 
 
+class _NoModules(ModTracker):
+    """Follows no module: torch's hooks fail on gradients of gradients, and cost half of the time.
+
+    What they would tell is whose memory it is; parameters and gradients are found without them.
+    """
+
+    def __enter__(self) -> _NoModules:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+
 class _Tracker(_Totals, MemTracker):
     """Of modules that are whole on the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mod_tracker = _NoModules()
 
 
 class _ShardedTracker(_Totals, FSDPMemTracker):
@@ -109,8 +129,11 @@ class _FakeDevice(SingleDeviceStrategy):
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """The module's."""
         self.tracker.set_in_optimizer(False)
-        self.tracker.reset_mod_stats()  # which it wants before each forward pass, of which SAM makes two a step
         return super().training_step(*args, **kwargs)
+
+
+class _Over(Exception):
+    """Enough steps were tracked."""
 
 
 class _Batches:
@@ -124,7 +147,7 @@ class _Batches:
         self.batches = batches
 
     def __len__(self) -> int:
-        return len(self.batches) * _STEPS
+        return len(self.batches) * _STEPS_OF_EPOCH
 
     def __iter__(self) -> Iterator[Any]:
         for _ in range(_STEPS):
@@ -199,6 +222,8 @@ class _Watch(L.Callback):
         gradients = sum(_bytes(p.grad) for p in pl_module.parameters() if p.grad is not None)
         present = sum(_bytes(leaf) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor))
         self.standing = self.tracker.total() - gradients - present
+        if trainer.global_step >= _STEPS:
+            raise _Over
 
 
 def track_step(
@@ -233,7 +258,7 @@ def track_step(
         strategy = _FakeDevice(torch.device("cpu"))
         strategy.tracker = tracker
         trainer = L.Trainer(
-            max_steps=_STEPS,
+            max_epochs=_EPOCHS,
             strategy=strategy,
             logger=False,
             enable_checkpointing=False,
@@ -244,7 +269,8 @@ def track_step(
             **recipe.trainer_arguments(),
         )
         with tracker:
-            trainer.fit(module, datamodule=_Replay(facts, batches))
+            with contextlib.suppress(_Over):
+                trainer.fit(module, datamodule=_Replay(facts, batches))
             state = sum(_bytes(leaf) for o in trainer.optimizers for leaf in _state_leaves(o))
     parameters = sum(_bytes(p) for p in [*module.parameters(), *module.buffers()])
     return StepMemory(
