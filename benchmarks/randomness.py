@@ -10,10 +10,11 @@ import lightning as L
 import numpy as np
 import torch
 
+from trainoff.benchmarks.meters.meter import Meter
 from trainoff.seeds import derive_seed
 
 
-class DerivedGenerators(L.Callback):
+class DerivedGenerators(Meter):
     """Sets the global generators at each epoch from (seed, use, epoch).
 
     A torch DataLoader draws its order from the global generator when an epoch's first batch is fetched; dropout and
@@ -25,13 +26,16 @@ class DerivedGenerators(L.Callback):
         seed: The trial's.
     """
 
+    kept = ("initial_state_digest",)
+
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.initial_state_digest = ""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the digest of the initial state: equal for every recipe that does not change it."""
-        self.initial_state_digest = state_digest(pl_module)
+        if not self.initial_state_digest:  # a resumed training knows it already
+            self.initial_state_digest = state_digest(pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """For the order of samples."""

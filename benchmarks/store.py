@@ -11,17 +11,15 @@ from __future__ import annotations
 import errno
 import os
 import re
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from trainoff.atomic_files import remove_leftovers, replacing, sync_folder
 from trainoff.benchmarks.folder_lock import FolderLock
 from trainoff.benchmarks.record import SCHEMA_VERSION, Record, from_json, to_json
 from trainoff.benchmarks.suite_yaml import read_yaml
 from trainoff.errors import UserError
-
-_TEMPORARY = re.compile(r"\.trainoff-[0-9a-f]{32}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class RunFolder:
         try:
             self.records_path.mkdir(exist_ok=True)
             for folder in filter(Path.is_dir, (self.path, self.records_path, self._aside_path)):
-                _remove_leftovers(folder)
+                remove_leftovers(folder)
         except BaseException as error:
             self._release()
             if isinstance(error, OSError):
@@ -196,46 +194,14 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         UserError: Where the disk is full or the place not writable; the file is as it was, and nothing lies beside.
     """
-    path = Path(path)
-    # The name does not contain the file's own, which may already be as long as names can be.
-    temporary = path.parent / f".trainoff-{uuid.uuid4().hex}.tmp"
     try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with replacing(Path(path)) as file:
+            file.write(content)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"the disk is full ({len(content):,} bytes to write); nothing is lost, make room and run "
                             "again", str(path)) from error  # fmt: skip
         raise UserError(f"cannot be written: {error.strerror or error}", str(path)) from error
-
-
-def _sync_folder(path: Path) -> None:
-    # Without this the rename itself may be lost in a power cut. Windows cannot open a folder, and needs it less.
-    if os.name == "nt":
-        return
-    folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that sync no folders
-            raise
-    finally:
-        os.close(folder)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    # Only the holder of the lock writes here, so whatever bears such a name was left by a killed one.
-    for name in os.listdir(folder):
-        if _TEMPORARY.fullmatch(name):
-            (folder / name).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Record | Problem:
@@ -269,7 +235,7 @@ def _move(path: Path, new: Path) -> None:
     try:
         os.replace(path, new)
         for folder in {path.parent, new.parent}:
-            _sync_folder(folder)
+            sync_folder(folder)
     except OSError as error:
         raise UserError(f"cannot be moved to {new.name}: {error.strerror}", str(path)) from error
 

@@ -30,6 +30,19 @@ class Budget:
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckpointEvery:
+    """How often a trial keeps a checkpoint, from which it goes on after a kill: by one of these.
+
+    Args:
+        epochs: At the end of every so many.
+        minutes: When so many have gone by.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Candidate:
     """What an architecture search says of a task that it made.
 

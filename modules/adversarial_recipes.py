@@ -79,6 +79,9 @@ class Recipes(NamedTuple):
                 raise UserError(
                     "a GAN optimizes by hand and takes whole batches; leave it out", f"{where}microbatches"
                 )
+            for field in ("compile", "activation_checkpointing"):
+                if getattr(recipe, field) is not None:
+                    raise UserError("a GAN's nets are computed as they are; leave it out", f"{where}{field}")
             entry = optimizer_entry(chosen_optimizer(recipe))
             if entry.needs - _NEEDS_THAT_ARE_MET:
                 raise UserError(

@@ -19,6 +19,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from trainoff.errors import UserError
+from trainoff.modules.activation_checkpointing import clear_activation_checkpointing, set_activation_checkpointing
+from trainoff.modules.compilation import compile_nets
 from trainoff.modules.initialisation_functions import initialise
 from trainoff.modules.microbatches import MicrobatchAveraging
 from trainoff.modules.optimizer_adapters import OptimizerModes, backward_with_graph
@@ -87,11 +89,22 @@ def take_recipe(recipe: Recipe, module: L.LightningModule, callbacks: Sequence[R
 
 
 def prepare(module: L.LightningModule) -> None:
-    """Initialise the net and freeze what the recipe says, once; the net has to be there."""
+    """Initialise the net, freeze and compile what the recipe says, once; the net has to be there."""
     if module.recipe_is_prepared:
         return
     module.recipe_is_prepared = True  # type: ignore[assignment]
-    module.recipe_frozen = initialise_and_freeze(module, cast("Recipe", module.recipe))  # type: ignore[assignment]
+    recipe = cast("Recipe", module.recipe)
+    module.recipe_frozen = initialise_and_freeze(module, recipe)  # type: ignore[assignment]
+    set_execution(module, recipe)
+
+
+def set_execution(module: L.LightningModule, recipe: Recipe) -> None:
+    """How the module's nets are computed: with their activations kept or not, compiled or not."""
+    clear_activation_checkpointing(module)
+    checkpointing = recipe.activation_checkpointing
+    if checkpointing is not None:
+        set_activation_checkpointing(module, checkpointing["match"] if isinstance(checkpointing, dict) else None)
+    compile_nets(module, {} if recipe.compile is True else recipe.compile or None)
 
 
 def initialise_and_freeze(module: nn.Module, recipe: Recipe) -> list[str]:

@@ -27,6 +27,14 @@ class LossSum:
         """The mean over all terms so far; ``None`` where there were none."""
         return None if self._sum is None else self._sum / self._terms
 
+    def state_dict(self) -> dict[str, Any]:
+        """What has been added up so far."""
+        return {"sum": self._sum, "terms": self._terms}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._sum, self._terms = state_dict["sum"], state_dict["terms"]
+
 
 def terms_of(module: L.LightningModule, batch: Any) -> Tensor | int:
     """The number of terms whose mean a batch's loss is.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from trainoff.errors import UserError, closest
 from trainoff.modules.initialisation import INITIALISATIONS
@@ -28,6 +28,9 @@ AnyModule = TypeVar("AnyModule", bound="L.LightningModule")
 
 # Arguments of an optimizer that name another one.
 NESTED_CHOICES = {"base_optimizer", "auxiliary"}
+
+# Of torch.compile.
+COMPILE_OPTIONS = ("backend", "mode", "options", "fullgraph", "dynamic")
 
 PRECISIONS = (
     "32-true",
@@ -64,6 +67,9 @@ class Recipe:
         parameters: Groups by name pattern, the first match counts:
             ``[{match: "backbone.*", lr_scale: 0.1}, {match: "embed.*", freeze: true}]``.
         pruning: Which weights are set to zero, and when; see ``trainoff list pruning``.
+        compile: ``true``, or arguments of ``torch.compile`` such as ``{mode: max-autotune}``: the net is compiled.
+        activation_checkpointing: ``true``, or ``{match: "blocks.*"}``: the net's blocks keep their inputs only, and
+            are computed again in the backward pass. Less memory, more time, the same result.
 
     Raises:
         UserError: For an unknown name, a number that is not finite, a batch below 1.
@@ -79,6 +85,8 @@ class Recipe:
     strategy: str | dict[str, Any] | None = None
     parameters: Sequence[dict[str, Any]] = ()
     pruning: str | dict[str, Any] | None = None
+    compile: bool | dict[str, Any] | None = None
+    activation_checkpointing: bool | dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         def settle(field: str, value: object) -> None:
@@ -101,6 +109,9 @@ class Recipe:
             settle("strategy", _choice(self.strategy, "strategy", STRATEGIES))
         if self.pruning is not None:
             settle("pruning", _choice(self.pruning, "pruning", PRUNING))
+        settle("compile", _switch(self.compile, "compile", COMPILE_OPTIONS))
+        checkpointing = _switch(self.activation_checkpointing, "activation_checkpointing", ("match",))
+        settle("activation_checkpointing", checkpointing)
         settle("parameters", tuple(dict(group) for group in self.parameters))
         self._check_batch()
         self._check_precision()
@@ -156,6 +167,7 @@ class Recipe:
             parts.append(_label(self.initialisation))
         if self.batch is not None:
             parts.append(f"batch{self.batch}")
+        parts += [field for field in ("compile", "activation_checkpointing") if getattr(self, field) is not None]
         return "-".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,6 +231,20 @@ def _choice(value: object, where: str, registry: Registry[Any]) -> Choice:
         arguments[key] = _choice(arguments[key], f"{where}.{key}", registry)
     _check_finite(choice, where)
     return choice
+
+
+def _switch(value: object, where: str, keys: Sequence[str]) -> Literal[True] | dict[str, Any] | None:
+    """``True``, options, or None for off."""
+    if value is None or value is False:
+        return None
+    if value is True or value == {}:
+        return True
+    if not isinstance(value, Mapping):
+        raise UserError(f"{value!r} is neither true nor false, nor a mapping of {', '.join(keys)}", where)
+    for key in value:
+        if key not in keys:
+            raise UserError(f"there is no '{key}'{closest(key, keys)}; there are {', '.join(keys)}", f"{where}.{key}")
+    return dict(value)
 
 
 def _check_finite(value: object, where: str) -> None:

@@ -10,6 +10,7 @@ from trainoff.errors import UserError
 from trainoff.modules.batch_setting import check_batch_of_module, resume_loaders, set_batch
 from trainoff.modules.logged_names import resolve_monitors
 from trainoff.modules.optimizer_building import check_supported, chosen_optimizer, optimizer_entry
+from trainoff.modules.process_group import destroy_process_group_at_exit
 from trainoff.modules.regularizers.base import RecipeCallback
 from trainoff.registry import arguments_of
 
@@ -27,6 +28,8 @@ class RecipeChecks(RecipeCallback):
         Raises:
             UserError: Naming the Trainer's argument that differs, or the missing ``batch_size``.
         """
+        if trainer.world_size > 1:
+            destroy_process_group_at_exit()
         if stage != "fit":
             return
         recipe = cast("Recipe", pl_module.recipe)

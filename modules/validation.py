@@ -23,6 +23,7 @@ from trainoff.modules.recipe import Choice, Recipe
 from trainoff.modules.regularizers import REGULARIZERS
 from trainoff.modules.regularizers.base import RecipeCallback
 from trainoff.modules.regularizers.batch_augmentation import PairMixing
+from trainoff.modules.regularizers.gradient_penalty import GradientPenalty
 from trainoff.modules.regularizers.weight_averaging import AveragedWeights
 from trainoff.modules.schedule_building import build_schedule, split_choice
 from trainoff.modules.schedule_functions import Plateau
@@ -46,7 +47,10 @@ def validate_recipe(recipe: Recipe) -> None:
     if recipe.pruning is not None:
         pruning = cast(Choice, recipe.pruning)
         bind_arguments(PRUNING.load(pruning), arguments_of(pruning), "pruning")
-    _refuse_contradictions(build_callbacks(recipe))
+    callbacks = build_callbacks(recipe)
+    _refuse_contradictions(callbacks)
+    if recipe.compile is not None:
+        _refuse_second_derivatives(recipe, callbacks)
     check_patterns(recipe.parameters)
 
 
@@ -56,6 +60,15 @@ def _refuse_contradictions(callbacks: Sequence[RecipeCallback]) -> None:
         names = [type(callback).__name__.lower() for callback in callbacks if isinstance(callback, kind)]
         if len(names) > 1:
             raise UserError(f"{' and '.join(names)} would both {verb}; keep one", "regularizers")
+
+
+def _refuse_second_derivatives(recipe: Recipe, callbacks: Sequence[RecipeCallback]) -> None:
+    """A compiled net's gradient cannot be differentiated again."""
+    entry = optimizer_entry(chosen_optimizer(recipe))
+    twice = [entry.name] if "create_graph" in entry.needs else []
+    twice += ["gradient_penalty" for callback in callbacks if isinstance(callback, GradientPenalty)]
+    if twice:
+        raise UserError(f"'{twice[0]}' differentiates twice, which a compiled net does not allow", "compile")
 
 
 def _validate_optimizer(choice: Choice, where: str) -> None:

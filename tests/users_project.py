@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from trainoff.modules.process_group import destroy_process_group_at_exit
+
 
 class UsersModule(L.LightningModule):
     """A LightningModule as a user writes one: its own optimizer, its own callbacks, names of its own."""
@@ -58,8 +60,17 @@ class UsersData(L.LightningDataModule):
         return DataLoader(self.held_out, batch_size=32)
 
 
+class LeavesInOrder(L.Callback):
+    """What a recipe's own checks do, for modules without a recipe."""
+
+    def setup(self, trainer, pl_module, stage):
+        destroy_process_group_at_exit()
+
+
 def make_trainer(**arguments) -> L.Trainer:
     """A Trainer that writes nothing."""
+    if arguments.get("devices", 1) > 1:
+        arguments["callbacks"] = [*arguments.get("callbacks", []), LeavesInOrder()]
     quiet = {
         "logger": False,
         "enable_checkpointing": False,

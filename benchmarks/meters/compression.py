@@ -13,18 +13,21 @@ from torch import Tensor, nn
 
 from trainoff.benchmarks.meters.curves import find_logged
 from trainoff.benchmarks.meters.latency import first_sample, forward_seconds
+from trainoff.benchmarks.meters.meter import Meter
 from trainoff.benchmarks.record import Compression, Quality
 from trainoff.modules.pruning.base import Pruning, pruning_of
 from trainoff.modules.pruning.packed_state import pack
 from trainoff.modules.pruning.prunable_weights import prunable_weights
 
 
-class CompressionMeter(L.Callback):
+class CompressionMeter(Meter):
     """Remembers the last validation before the first pruning, and measures what is left after training.
 
     Args:
         metric: Short name of the task's metric.
     """
+
+    kept = ("before",)
 
     def __init__(self, metric: str) -> None:
         self.metric = metric

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning as L
+import msgspec
 import torch
 from torch import Tensor
 
+from trainoff.benchmarks.meters.meter import Meter
 from trainoff.benchmarks.meters.time import TimeMeter
 from trainoff.benchmarks.record import Curves, Scores
 from trainoff.benchmarks.trial import Task
@@ -62,7 +64,7 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-class CurveMeter(L.Callback):
+class CurveMeter(Meter):
     """Reads the curves at the end of each epoch and keeps the state of the best validation metric.
 
     Where the recipe prunes, that is the best state among those with the final masks, and the target is reached by one
@@ -72,6 +74,8 @@ class CurveMeter(L.Callback):
         task: Whose metric, mode and target.
         clock: For the time to the target.
     """
+
+    kept = ("best_state", "best_epoch", "best_value", "to_target")
 
     def __init__(self, task: Task, clock: TimeMeter) -> None:
         self.task = task
@@ -140,6 +144,20 @@ class CurveMeter(L.Callback):
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         self.curves.gradient_norm.append(norm(gradients))
         self.curves.weight_norm.append(norm(parameters))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves and the sum of an unfinished epoch's losses with the rest."""
+        return {
+            **super().state_dict(),
+            "curves": msgspec.to_builtins(self.curves),
+            "losses": self._losses.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state_dict(state_dict)
+        self.curves = msgspec.convert(state_dict["curves"], Curves)
+        self._losses.load_state_dict(state_dict["losses"])
 
 
 @torch.no_grad()

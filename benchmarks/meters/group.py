@@ -20,11 +20,21 @@ class MeterGroup(L.Callback):
     """
 
     def __init__(self, meters: Sequence[L.Callback]) -> None:
+        self._meters = meters
         for name in dir(L.Callback):
             if name.startswith(("on_", "setup", "teardown")):
                 hooks = [getattr(meter, name) for meter in meters if _overrides(meter, name)]
                 if hooks:
                     setattr(self, name, functools.partial(_call_all, hooks))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Each meter's own."""
+        return {type(meter).__name__: meter.state_dict() for meter in self._meters}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Each meter's own."""
+        for meter in self._meters:
+            meter.load_state_dict(state_dict[type(meter).__name__])
 
 
 def _overrides(meter: L.Callback, name: str) -> bool:

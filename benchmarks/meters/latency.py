@@ -10,17 +10,21 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from trainoff.benchmarks.meters.meter import Meter
+
 _WARMUP_PASSES = 5
 _MOST_PASSES = 50
 _MOST_SECONDS = 0.2
 
 
-class LatencyMeter(L.Callback):
+class LatencyMeter(Meter):
     """Times forward passes of the first validation sample, alone in its batch, before the first validation step.
 
     The module is on its device then, and no clock of the training runs. Where the batch does not begin with a tensor
     of samples, or the module takes something else, nothing is measured.
     """
+
+    kept = ("latency_seconds", "_is_done")
 
     def __init__(self) -> None:
         self.latency_seconds: float | None = None
@@ -65,6 +69,7 @@ def forward_seconds(module: L.LightningModule, sample: Tensor | None) -> float |
 
 def _median_seconds(module: L.LightningModule, sample: Tensor) -> float:
     seconds: list[float] = []
+    module(sample)  # a compiled net is compiled for this size now
     begin = time.perf_counter()
     while len(seconds) < _MOST_PASSES + _WARMUP_PASSES and time.perf_counter() - begin < _MOST_SECONDS:
         _synchronise(sample.device)

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 
 from trainoff.benchmarks.meters.curves import norm
+from trainoff.benchmarks.meters.meter import Meter
 
 # On an accelerator a look at the loss waits for the device: only every so many steps.
 _LOOK_EVERY = 50
@@ -18,12 +19,14 @@ class Diverged(Exception):
     """The training loss is not finite."""
 
 
-class DivergenceGuard(L.Callback):
+class DivergenceGuard(Meter):
     """Stops the training at the first loss that is not finite.
 
     On a CPU it looks at each step. On an accelerator the number of finite steps is counted on the device and read
     every 50 steps and at an epoch's end.
     """
+
+    kept = ("last_finite_step", "_finite_steps", "_still_finite")
 
     def __init__(self) -> None:
         self.last_finite_step: int | None = None

@@ -10,10 +10,12 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.data import extract_batch_size
 
+from trainoff.benchmarks.meters.meter import Meter
+
 WARMUP_STEPS = 3
 
 
-class TimeMeter(L.Callback):
+class TimeMeter(Meter):
     """Measures training time, step times and throughput, and ends the training at a budget of seconds.
 
     The clock runs from the first batch of an epoch to its last, and stands while validation runs. Accelerators are
@@ -23,6 +25,8 @@ class TimeMeter(L.Callback):
     Args:
         seconds: Budget of training seconds.
     """
+
+    kept = ("_seconds", "step_seconds", "_counted_samples", "_steps", "_first_batch")
 
     def __init__(self, seconds: float | None = None) -> None:
         self.budget = seconds
@@ -41,6 +45,11 @@ class TimeMeter(L.Callback):
         if self.step_seconds:
             first = min(first, statistics.median(self.step_seconds))
         return first + self._seconds + running
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock where a resumed training goes on within an epoch: Lightning does not begin it again."""
+        if trainer.fit_loop.restarted_mid_epoch:
+            self._start(trainer)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -83,6 +92,11 @@ class TimeMeter(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Stop the clock."""
         self._stop(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been measured so far, the running clock included."""
+        running = 0.0 if self._running_since is None else time.perf_counter() - self._running_since
+        return {**super().state_dict(), "_seconds": self._seconds + running}
 
     def throughput(self) -> float | None:
         """Samples a second over the steps after the warm-up; ``None`` where there were none."""

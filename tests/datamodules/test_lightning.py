@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from users_project import LeavesInOrder
 
 from trainoff.datamodules import MNIST1D, Digits, TensorBatches
 from trainoff.modules import Classifier, Recipe
@@ -189,7 +190,7 @@ def test_two_processes_see_the_batches_of_one(tmp_path):
     alone = Recorder()
     trainer(max_epochs=2).fit(alone, Digits(batch_size=100))
     torch.manual_seed(6)
-    spread = trainer(max_epochs=2, strategy="ddp_spawn", devices=2)
+    spread = trainer(max_epochs=2, strategy="ddp_spawn", devices=2, callbacks=[LeavesInOrder()])
     L.seed_everything(6, verbose=False)
     spread.fit(Recorder(str(tmp_path)), Digits(batch_size=100))
     (first, validated), (second, also) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
