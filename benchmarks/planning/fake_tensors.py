@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_COMPARISONS = (torch.ops.aten.equal.default, torch.ops.aten.allclose.default)
+
 
 @contextlib.contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Make every tensor a fake one, as far as a training goes: copies are possible, and each number read is 1 or true."""
-    before = vars(FakeTensor).get("__deepcopy__")
-    FakeTensor.__deepcopy__ = _deepcopy  # type: ignore[attr-defined]
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True), _FakeNumbers():
-            yield
-    finally:
-        if before is None:
-            del FakeTensor.__deepcopy__  # type: ignore[attr-defined]
-        else:
-            FakeTensor.__deepcopy__ = before  # type: ignore[attr-defined]
+    """Make every tensor a fake one, as far as a training goes: copies are possible, and each value that is read is some number, or true."""
+    with (
+        mock.patch.object(FakeTensor, "__deepcopy__", _deepcopy),
+        mock.patch.object(torch.utils, "swap_tensors", functools.partial(_swap, torch.utils.swap_tensors)),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        _FakeNumbers(),
+    ):
+        yield
+
+
+def _swap(torchs: Callable[[Tensor, Tensor], None], present: Tensor, new: Tensor) -> None:
+    """A module that is moved swaps its tensors, which torch refuses for tracked ones; mostly there is no change."""
+    if present.dtype != new.dtype or present.shape != new.shape:
+        torchs(present, new)
 
 
 def _deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
@@ -39,7 +46,7 @@ def _deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 class _FakeNumbers(TorchDispatchMode):
-    """Answers what asks for the value of a fake tensor, such as an optimizer for its step: 1, or true.
+    """Answers what asks for the value of a fake tensor, such as an optimizer for its step: 1, 0.5 or true.
 
     Whether any value is so and so (not finite, still outside a range) is false: what asks would go on correcting.
     """
@@ -51,11 +58,11 @@ class _FakeNumbers(TorchDispatchMode):
             dtype = args[0].dtype
             if dtype is torch.bool:
                 return not getattr(args[0], "is_of_any", False)
-            return 1.0 if dtype.is_floating_point else 1
-        if func is torch.ops.aten.equal.default:
+            return 0.5 if dtype.is_floating_point else 1
+        if func in _COMPARISONS:
             return True
         if func is torch.ops.aten.nonzero.default:
-            return args[0].new_zeros((args[0].numel(), args[0].ndim), dtype=torch.long)
+            return _all_places(args[0])
         if func is torch.ops.aten.index.Tensor and any(_is_mask(index) for index in args[1]):
             return torch.ops.aten.index.Tensor(args[0], _without_masks(args[1]))
         result = func(*args, **(kwargs or {}))
@@ -72,5 +79,10 @@ def _without_masks(indices: Any) -> list[Any]:
     """Masks as the places where they are true: everywhere, which is the most."""
     places: list[Any] = []
     for index in indices:
-        places += index.nonzero().unbind(1) if _is_mask(index) else [index]
+        places += _all_places(index).unbind(1) if _is_mask(index) else [index]
     return places
+
+
+def _all_places(mask: Tensor) -> Tensor:
+    """What ``nonzero`` returns where all is true, (numel, ndim)."""
+    return mask.new_zeros((mask.numel(), mask.ndim), dtype=torch.long)

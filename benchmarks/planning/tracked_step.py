@@ -24,7 +24,7 @@ from trainoff.modules.recipe import Recipe
 
 _STEPS = 2  # in the second one the optimizer's state of the first is there
 _STEPS_OF_EPOCH, _EPOCHS = 1000, 10  # what schedules and pruning methods are told
-Shard = Callable[[nn.Module], None]
+Shard = Callable[[L.LightningModule], nn.Module]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class StepMemory:
         activations: What the forward pass keeps for the backward pass.
         peak: The most at one time within a step, temporaries included.
         parameter_count: Trainable ones, of the whole net.
-        flops_per_sample: Forward and backward, matrix products, convolutions and attention.
+        flops_per_sample: Forward and backward, matrix products, convolutions and attention; 0 where sharded.
     """
 
     parameters: int
@@ -58,11 +58,19 @@ class _Totals:
     _curr_mem_snap: dict[torch.device, dict[Any, int]]
     _peak_mem: dict[torch.device, int]
     _in_opt: bool
+    _ref_class: Any
+    _update_and_maybe_create_winfos: Callable[[Tensor, Any], Any]
 
     def _update_peak_stats(self, peak_state: Any) -> None:
         """Torch's own looks at every module at every operation, which takes most of the time."""
         for device, kinds in self._curr_mem_snap.items():
             self._peak_mem[device] = max(self._peak_mem.get(device, 0), kinds["Total"])
+
+    def _track_optimizer_states(self, kind: Any, optimizer: Any) -> None:
+        """Torch's own takes every optimizer's state to be tensors by name."""
+        for leaf in tree_leaves(dict(optimizer.state)):
+            if isinstance(leaf, Tensor):
+                self._update_and_maybe_create_winfos(leaf, self._ref_class.OPT)
 
     def total(self) -> int:
         """Bytes at this moment."""
@@ -116,19 +124,49 @@ class _ShardedTracker(_Totals, FSDPMemTracker):
 
 
 class _FakeDevice(SingleDeviceStrategy):
-    """A device that needs no transfers; tells the tracker where the optimizer's step is not the optimizer's."""
+    """A device that needs no transfers; tells the tracker where the optimizer's step is not the optimizer's.
 
-    tracker: _Tracker | _ShardedTracker
+    Args:
+        tracker: Of whole modules; it has begun.
+    """
+
+    def __init__(self, tracker: _Tracker | _ShardedTracker) -> None:
+        super().__init__(torch.device("cpu"))
+        self.tracker = tracker
 
     def model_to_device(self) -> None:
         """Nothing."""
 
     def teardown(self) -> None:
-        """Nothing: Lightning would move the module back, and fake parameters that are tracked cannot be swapped."""
+        """Nothing: Lightning would move the module back."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """The module's."""
         self.tracker.set_in_optimizer(False)
+        return super().training_step(*args, **kwargs)
+
+
+class _OneOfMany(_FakeDevice):
+    """One of the devices that a net is sharded over.
+
+    Args:
+        shard: Shards a LightningModule's net and returns it.
+        stack: In which the tracker begins, when there is a sharded net to track.
+    """
+
+    def __init__(self, shard: Shard, stack: contextlib.ExitStack) -> None:
+        super().__init__(_Tracker())  # which never begins
+        self.shard = shard
+        self.stack = stack
+
+    def model_to_device(self) -> None:
+        """Shard, as Lightning's ModelParallelStrategy does before the optimizers are built."""
+        assert self.lightning_module is not None
+        self.tracker = self.stack.enter_context(_ShardedTracker(self.shard(self.lightning_module)))
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's."""
+        self.tracker.reset_mod_stats()  # which FSDP2's wants before each forward pass
         return super().training_step(*args, **kwargs)
 
 
@@ -182,15 +220,23 @@ class _Watch(L.Callback):
     """Reads the tracker at the moments that matter.
 
     Args:
-        tracker: Around the training.
+        strategy: Has the tracker.
+        batches: Of one step.
         keeps_best: Whether the best state so far is kept beside the present one, as a suite's trials do.
     """
 
-    def __init__(self, tracker: _Tracker | _ShardedTracker, keeps_best: bool) -> None:
-        self.tracker = tracker
+    def __init__(self, strategy: _FakeDevice, batches: int, keeps_best: bool) -> None:
+        self.strategy = strategy
+        self.batches_of_step = batches
+        self.batches = batches * _STEPS  # to come
         self.keeps_best = keeps_best
         self.best: list[Tensor] = []
         self.before_forward = self.gradients = self.activations = self.standing = 0
+
+    @property
+    def tracker(self) -> _Tracker | _ShardedTracker:
+        """That has begun."""
+        return self.strategy.tracker
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """What was needed to build the net is not a step's."""
@@ -204,6 +250,9 @@ class _Watch(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """The activations of this batch come on top of what is there."""
+        if isinstance(self.tracker, _ShardedTracker) and self.batches == self.batches_of_step:
+            # In the steps before, torch found out how operations are sharded, on fake tensors of the whole size.
+            self.tracker._peak_mem.clear()
         self.before_forward = self.tracker.of("Activation")
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
@@ -222,7 +271,8 @@ class _Watch(L.Callback):
         gradients = sum(_bytes(p.grad) for p in pl_module.parameters() if p.grad is not None)
         present = sum(_bytes(leaf) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor))
         self.standing = self.tracker.total() - gradients - present
-        if trainer.global_step >= _STEPS:
+        self.batches -= 1
+        if not self.batches:
             raise _Over
 
 
@@ -242,7 +292,7 @@ def track_step(
         batches: One step's: as many as the recipe has micro-batches, of one device's samples. Only shapes and types
             count.
         facts: What the module takes from a DataModule: ``input_shape``, ``output_size`` and the like.
-        shard: Shards the module's net by FSDP2 on a process group that exists.
+        shard: Shards the module's net by FSDP2, on a process group that exists, and returns it.
         keeps_best: Whether the best state so far is kept on the device.
 
     Returns:
@@ -251,12 +301,12 @@ def track_step(
     Raises:
         UserError: For a mistake that shows when the training begins.
     """
-    with fake_tensors(), quiet():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(fake_tensors())
+        stack.enter_context(quiet())
         module = build()
-        tracker = _Tracker()
-        watch, flops = _Watch(tracker, keeps_best), FlopMeter()
-        strategy = _FakeDevice(torch.device("cpu"))
-        strategy.tracker = tracker
+        strategy = _FakeDevice(stack.enter_context(_Tracker())) if shard is None else _OneOfMany(shard, stack)
+        watch, flops = _Watch(strategy, len(batches), keeps_best), FlopMeter()
         trainer = L.Trainer(
             max_epochs=_EPOCHS,
             strategy=strategy,
@@ -265,13 +315,12 @@ def track_step(
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            callbacks=[flops, watch],
+            callbacks=[watch] if shard else [flops, watch],  # of sharded tensors it would count the whole
             **recipe.trainer_arguments(),
         )
-        with tracker:
-            with contextlib.suppress(_Over):
-                trainer.fit(module, datamodule=_Replay(facts, batches))
-            state = sum(_bytes(leaf) for o in trainer.optimizers for leaf in _state_leaves(o))
+        with contextlib.suppress(_Over):
+            trainer.fit(module, datamodule=_Replay(facts, batches))
+        state = sum(_bytes(leaf) for optimizer in trainer.optimizers for leaf in _state_leaves(optimizer))
     parameters = sum(_bytes(p) for p in [*module.parameters(), *module.buffers()])
     return StepMemory(
         parameters=parameters,
@@ -279,7 +328,7 @@ def track_step(
         optimizer_state=state,
         copies=max(0, watch.standing - parameters - state),
         activations=watch.activations,
-        peak=tracker.peak(),
+        peak=strategy.tracker.peak(),
         parameter_count=sum(p.numel() for p in module.parameters() if p.requires_grad),
         flops_per_sample=flops.flops_per_sample or 0,
     )
