@@ -19,16 +19,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 import torch
-from torch import Tensor
 
 from trainoff.benchmarks.meters.memory import peak_bytes, reset_peak
-from trainoff.benchmarks.planning.net_training import NetTraining, parts_of
+from trainoff.benchmarks.planning.net_training import NetTraining, RandomData, parts_of
 from trainoff.benchmarks.planning.tracked_step import track_step
 from trainoff.benchmarks.quiet import quiet
 from trainoff.modules.recipe import Recipe
@@ -112,7 +111,7 @@ class Cell:
             enable_progress_bar=False,
             enable_model_summary=False,
             **recipe.trainer_arguments(),
-        ).fit(self.training.build(recipe), datamodule=_RandomData(self.training, self.samples()))
+        ).fit(self.training.build(recipe), datamodule=RandomData(self.training, self.samples(), STEPS))
 
     def measure_allocated(self) -> int:
         """The most bytes that the allocator had given out."""
@@ -135,40 +134,6 @@ class Cell:
         before = peak_bytes(device) or 0
         self.train()
         return (peak_bytes(device) or 0) - before
-
-
-class _RandomData(L.LightningDataModule):
-    """Batches of random numbers."""
-
-    def __init__(self, training: NetTraining, samples: Sequence[int]) -> None:
-        super().__init__()
-        self.training = training
-        self.samples = samples
-        self.batch_size = self.microbatches = 1
-        for name, value in vars(training.facts).items():
-            setattr(self, name, value)
-
-    def train_dataloader(self) -> _Batches:
-        return _Batches(self.training, self.samples)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batches:
-    training: NetTraining
-    samples: Sequence[int]
-
-    def __len__(self) -> int:
-        return STEPS * len(self.samples)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        for _ in range(STEPS):
-            for samples in self.samples:
-                yield tuple(self._filled(tensor) for tensor in self.training.batch(samples))
-
-    def _filled(self, tensor: Tensor) -> Tensor:
-        if tensor.is_floating_point():
-            return torch.randn(tensor.shape)
-        return torch.randint(4, self.training.output_size, tensor.shape)
 
 
 def measure(cell: Cell) -> tuple[int, int, int]:

@@ -11,8 +11,10 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_ATTENTION_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _COMPARISONS = (torch.ops.aten.equal.default, torch.ops.aten.allclose.default)
 
 
@@ -69,6 +71,19 @@ class _FakeNumbers(TorchDispatchMode):
         if func.overloadpacket is torch.ops.aten.any:  # type: ignore[attr-defined]
             result.is_of_any = True
         return result
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention as on a GPU, whose fused kernels draw dropout again in the backward pass; those of a CPU have none."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = dict(kwargs or {})
+        if func is nn.functional.scaled_dot_product_attention:
+            named |= dict(zip(_ATTENTION_ARGUMENTS, args, strict=False))
+            return func(**named | {"dropout_p": 0.0})
+        return func(*args, **named)
 
 
 def _is_mask(index: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from trainoff.errors import UserError
+from trainoff.errors import UserError, closest
 from trainoff.modules.nets import NETS
 from trainoff.modules.recipe import Choice, Recipe
 from trainoff.modules.registry import MODULES
@@ -70,8 +70,8 @@ class NetTraining:
             raise UserError(
                 f"{net['class_path']} is not known here: say --module, --input-shape and --output-size too", "--net"
             )
-        if MODULES[module].target is None:
-            raise UserError(f"{module} cannot be built by name", "--module")
+        if module not in MODULES:
+            raise UserError(f"no LightningModule is called '{module}'{closest(module, MODULES.names())}", "--module")
         return cls(net, module, tuple(input_shape), output_size)
 
     @property
@@ -97,12 +97,56 @@ class NetTraining:
         shape = (samples, *self.input_shape)
         if self.module in ("language_model", "masked_language_model", "seq2seq"):
             return _tokens(shape), _tokens(shape)
-        inputs = torch.empty(shape, device="meta")
-        if NETS[self.net["name"]].domain == "tokens" if "name" in self.net else False:
-            inputs = _tokens(shape)
+        reads_tokens = "name" in self.net and "token" in NETS[self.net["name"]].domain
+        inputs = _tokens(shape) if reads_tokens else torch.empty(shape, device="meta")
         if self.module == "regressor":
             return inputs, torch.empty(samples, self.output_size, device="meta")
         return inputs, _tokens((samples,))
+
+    def random_batch(self, samples: int) -> tuple[Tensor, ...]:
+        """The same, filled with random numbers."""
+        return tuple(
+            torch.randn(tensor.shape)
+            if tensor.is_floating_point()
+            else torch.randint(self.output_size, tensor.shape, dtype=tensor.dtype)
+            for tensor in self.batch(samples)
+        )
+
+
+class RandomData(L.LightningDataModule):
+    """A few steps of random numbers, with a training's facts.
+
+    Args:
+        training: Whose.
+        samples: Of each micro-batch of a step.
+        steps: In an epoch.
+    """
+
+    def __init__(self, training: NetTraining, samples: Sequence[int], steps: int) -> None:
+        super().__init__()
+        self.loader = _RandomBatches(training, samples, steps)
+        self.batch_size = self.microbatches = 1  # a recipe may set them
+        for name, value in vars(training.facts).items():
+            setattr(self, name, value)
+
+    def train_dataloader(self) -> _RandomBatches:
+        """The batches."""
+        return self.loader
+
+
+@dataclasses.dataclass(frozen=True)
+class _RandomBatches:
+    training: NetTraining
+    samples: Sequence[int]
+    steps: int
+
+    def __len__(self) -> int:
+        return self.steps * len(self.samples)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for _ in range(self.steps):
+            for samples in self.samples:
+                yield self.training.random_batch(samples)
 
 
 def _tokens(shape: tuple[int, ...]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -18,12 +18,13 @@ from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from trainoff.benchmarks.meters.flops import FlopMeter
-from trainoff.benchmarks.planning.fake_tensors import fake_tensors
+from trainoff.benchmarks.planning.fake_tensors import FusedAttention, fake_tensors
 from trainoff.benchmarks.quiet import quiet
 from trainoff.modules.recipe import Recipe
 
 _STEPS = 2  # in the second one the optimizer's state of the first is there
 _STEPS_OF_EPOCH, _EPOCHS = 1000, 10  # what schedules and pruning methods are told
+Kernels = Literal["cpu", "gpu"]
 Shard = Callable[[L.LightningModule], nn.Module]
 
 
@@ -283,6 +284,7 @@ def track_step(
     facts: Any = None,
     shard: Shard | None = None,
     keeps_best: bool = False,
+    kernels: Kernels = "cpu",
 ) -> StepMemory:
     """Train two steps on fake tensors and say what they took.
 
@@ -294,6 +296,7 @@ def track_step(
         facts: What the module takes from a DataModule: ``input_shape``, ``output_size`` and the like.
         shard: Shards the module's net by FSDP2, on a process group that exists, and returns it.
         keeps_best: Whether the best state so far is kept on the device.
+        kernels: Those of a GPU attend without keeping the weights of attention, with dropout too.
 
     Returns:
         Bytes on one device.
@@ -303,6 +306,8 @@ def track_step(
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(fake_tensors())
+        if kernels == "gpu":
+            stack.enter_context(FusedAttention())
         stack.enter_context(quiet())
         module = build()
         strategy = _FakeDevice(stack.enter_context(_Tracker())) if shard is None else _OneOfMany(shard, stack)
