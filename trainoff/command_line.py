@@ -166,7 +166,7 @@ def _add_plan(commands: Commands[_Parser]) -> None:
     plan.add_argument("--strategy", metavar="NAME", help="ddp, fsdp, ...; all of them by default")
     plan.add_argument("--devices", type=_positive, metavar="N", help="that share the batch; 1 by default")
     plan.add_argument("--memory", metavar="SIZE", help="of a device, as 80GB: says what fits")
-    plan.add_argument("--kernels", choices=("gpu", "cpu"), default="gpu", help="whose attention; gpu by default")
+    plan.add_argument("--kernels", choices=("gpu", "cpu"), help="whose attention is planned")
     plan.add_argument("--scale", metavar="NAME", help="the suite at another size, such as full")
     plan.add_argument("--workers", type=_positive, metavar="N", help="that a suite's time is for; one a processor")
     plan.add_argument("--json", action="store_true", help=_JSON)

@@ -49,7 +49,7 @@ def time_step(training: NetTraining, recipe: Recipe, samples: int, memory: StepM
     least = memory.flops_per_sample * samples / rate
     place = describe_device(device)
     if least > _LONGEST_STEP or memory.peak > _free_bytes(device) / 2:
-        how = f"at the {_rate_text(rate)} of a product of matrices on {place}; a step takes at least that"
+        how = f"at the {rate_text(rate)} of a product of matrices on {place}; a step takes at least that"
         return StepTime(least, how)
     seconds = _trained(training, trackable(recipe), samples)
     return StepTime(seconds, f"median of {_STEPS - 3} trained on {place}")
@@ -103,5 +103,6 @@ def _free_bytes(device: torch.device) -> int:
         return 2**31
 
 
-def _rate_text(rate: float) -> str:
+def rate_text(rate: float) -> str:
+    """``1.5 TFLOP/s``."""
     return f"{rate / 1e12:.1f} TFLOP/s" if rate >= 1e12 else f"{rate / 1e9:.0f} GFLOP/s"

@@ -45,7 +45,8 @@ def _plan_suite(arguments: argparse.Namespace) -> None:
 
     memory = None if arguments.memory is None else bytes_of(arguments.memory)
     suite = load_suite(arguments.suite, arguments.scale)
-    plan = plan_suite(suite, arguments.devices, arguments.strategy, memory, arguments.workers)
+    kernels = arguments.kernels or ("cpu" if memory is None else "gpu")
+    plan = plan_suite(suite, arguments.devices, arguments.strategy, memory, arguments.workers, kernels)
     print_document(json.dumps(plan.to_dict(), indent=1)) if arguments.json else print(suite_text(plan))
 
 
@@ -70,7 +71,7 @@ def _plan_net(arguments: argparse.Namespace) -> None:
     memory = None if arguments.memory is None else bytes_of(arguments.memory)
     rows = rows_of(strategy) if strategy else ALL_ROWS if devices > 1 else ALL_ROWS[:1]
     training = NetTraining.of(net, arguments.module or "", _shape(arguments.input_shape), arguments.output_size)
-    plan = plan_net(training, recipe, samples, rows, devices, memory, arguments.kernels)
+    plan = plan_net(training, recipe, samples, rows, devices, memory, arguments.kernels or "gpu")
     print_document(json.dumps(plan.to_dict(), indent=1)) if arguments.json else print(net_text(plan))
 
 

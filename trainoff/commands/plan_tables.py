@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from trainoff.benchmarks.planning.net_plan import NetPlan
 from trainoff.benchmarks.planning.strategy_plan import StrategyMemory
+from trainoff.benchmarks.planning.suite_plan import PairPlan, SuitePlan
 
 _UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
@@ -32,6 +33,49 @@ def net_text(plan: NetPlan) -> str:
     if plan.memory is not None:
         lines.append("A GPU's own context and fragmentation take some of its memory too: leave a tenth free.")
     return "\n".join(lines)
+
+
+def suite_text(plan: SuitePlan) -> str:
+    """A row a recipe on a task, the time of all, notes."""
+    heads = ["task", "recipe", "strategy", "params", "states", "activations", "peak"]
+    heads += [] if plan.memory is None else ["fits"]
+    rows = [_pair_row(pair, plan.memory is not None) for pair in plan.pairs]
+    workers = f"{plan.workers} workers" if plan.workers > 1 else "1 worker"
+    ways = sorted({pair.time.how for pair in plan.pairs})
+    lines = [
+        f"suite {plan.suite}: {plan.trials:,} trials on {workers}: about {seconds_text(plan.seconds)}",
+        "",
+        *aligned([[*heads, "steps", "a trial", "trials"], *rows], left=3),
+        "",
+        f"Bytes on each device, kernels of a {plan.kernels.upper()}; states: gradients, optimizer and copies.",
+        f"Time: {'; '.join(ways[:3])}; each trial alone on its processor.",
+    ]
+    if any("scaled" in way for way in ways):
+        lines.append("scaled: by its operations, from another recipe on the task; the time for such trials was over.")
+    return "\n".join(lines)
+
+
+def _pair_row(pair: PairPlan, with_fits: bool) -> list[str]:
+    found, memory = pair.strategy, pair.strategy.memory
+    name = found.strategy if found.devices == 1 else f"{found.strategy} x {found.devices}"
+    return [
+        shortened(pair.task, 18),
+        shortened(pair.recipe, 22),
+        "single" if name == "single_device" else name,
+        size_text(memory.parameters),
+        size_text(memory.gradients + memory.optimizer_state + memory.copies),
+        size_text(memory.activations),
+        size_text(memory.peak),
+        *([("yes" if found.fits else "no")] if with_fits else []),
+        f"{pair.time.steps:,}",
+        seconds_text(pair.time.seconds),
+        f"{pair.trials:,}",
+    ]
+
+
+def shortened(text: str, width: int) -> str:
+    """The text, its end cut off where it is longer."""
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _strategies(rows: Sequence[StrategyMemory]) -> list[str]:
