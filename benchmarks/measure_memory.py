@@ -1,27 +1,25 @@
 """Peak memory of a training step as predicted by ``trainoff plan``, and as measured in a real training.
 
 ``python -m trainoff.benchmarks.measure_memory`` trains five nets by three optimizers on this machine's CPU, and a few
-more recipes, each in a process of its own, and prints a table. Two measurements, neither of which uses torch's
+more recipes, each in a process of its own, and prints a table. Two measurements, neither of which knows of torch's
 MemTracker:
 
 - **allocated**: the most bytes that torch's CPU allocator had given out at one time, from the allocator's own reports
   to torch's profiler. It is what ``torch.cuda.max_memory_allocated`` counts on a GPU.
 - **resident**: the peak of the process' resident memory (``VmHWM``) minus what was resident before the net was built,
-  in a process of its own without a profiler, in the second training there: the first loads libraries.
+  in the second training of the process: the first loads libraries.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import gc
-import json
+import multiprocessing
 import os
 import platform
-import subprocess
-import sys
-from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -48,9 +46,7 @@ NETS_MEASURED: dict[str, tuple[NetTraining, int]] = {
         8,
     ),
     "transformer 2 x 256, 64 tokens, batch 32": (
-        NetTraining(
-            {"name": "transformer", "width": 256, "depth": 2, "heads": 4}, "seq2seq", (64,), 8192
-        ),
+        NetTraining({"name": "transformer", "width": 256, "depth": 2, "heads": 4}, "seq2seq", (64,), 8192),
         32,
     ),
 }
@@ -136,38 +132,35 @@ class Cell:
         return (peak_bytes(device) or 0) - before
 
 
-def measure(cell: Cell) -> tuple[int, int, int]:
-    """Predicted, allocated and resident bytes, each from a process of its own."""
-    predicted, allocated, resident = (_in_process(cell, way) for way in ("predict", "allocated", "resident"))
-    return predicted, allocated, resident
+def measure(cell: Cell) -> tuple[int, int]:
+    """Resident and allocated bytes of one cell, in this process."""
+    torch.set_num_threads(1)
+    with quiet():
+        return cell.measure_resident(), cell.measure_allocated()
 
 
-def _in_process(cell: Cell, way: str) -> int:
-    # Memory that is given back at once, so that what is resident is what is in use.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    command = [sys.executable, "-m", "trainoff.benchmarks.measure_memory", way, cell.net, cell.recipe]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
-    return cast(int, json.loads(done.stdout.splitlines()[-1]))
+def measure_in_process(cell: Cell) -> tuple[int, int]:
+    """The same in a process of its own."""
+    # Memory that is given back at once, so that what is resident is what is in use: read when a process starts.
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trainoff.benchmarks.planning.tracked_step"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(measure, cell).result(timeout=600)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the table; with the arguments of one cell, its number alone."""
-    if arguments:
-        way, net, recipe = arguments
-        cell = Cell(net, recipe)
-        ways = {"predict": cell.predict, "allocated": cell.measure_allocated, "resident": cell.measure_resident}
-        with quiet():
-            print(ways[way]())
-        return
+def main() -> None:
+    """Print the table."""
     cells = [Cell(net, recipe) for net in NETS_MEASURED for recipe in OPTIMIZERS]
     cells += [Cell(FURTHER_NET, recipe) for recipe in FURTHER]
-    print(f"torch {torch.__version__}, {_processor()}; MiB; share: predicted / measured")
+    print(f"torch {torch.__version__}, {_processor()}, one thread; MiB; share: predicted / measured")
     print()
     print("| net | recipe | predicted | allocated | share | resident | share |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for cell in cells:
-        predicted, *measured = measure(cell)
-        shares = "".join(f" {size / 2**20:.1f} | {predicted / size:.3f} |" for size in measured)
+        resident, allocated = measure_in_process(cell)
+        predicted = cell.predict()
+        shares = "".join(f" {size / 2**20:.1f} | {predicted / size:.3f} |" for size in (allocated, resident))
         print(f"| {cell.net} | {cell.recipe} | {predicted / 2**20:.1f} |{shares}", flush=True)
 
 
@@ -182,4 +175,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -158,7 +158,9 @@ def _add_plan(commands: Commands[_Parser]) -> None:
     plan = commands.add_parser("plan", help="memory under each strategy, and time, before anything is trained")
     plan.add_argument("suite", nargs="?", metavar="SUITE", help="a suite, by name or file; or --net")
     plan.add_argument("--net", metavar="NET", help="a name, or '{name: gpt2, width: 1600}'; or --net.width 1600")
-    plan.add_argument("--recipe", metavar="RECIPE", help="as adamw-cosine-ema, or a mapping; or --recipe.precision ...")
+    plan.add_argument(
+        "--recipe", metavar="RECIPE", help="as adamw-cosine-ema, or a mapping; or --recipe.precision ..."
+    )
     plan.add_argument("--module", metavar="NAME", help="that trains the net; by default what suits it")
     plan.add_argument("--input-shape", metavar="SHAPE", help="of one sample, as 3,224,224; ImageNet's or GPT-2's")
     plan.add_argument("--output-size", type=_positive, metavar="N", help="classes, or different tokens")

@@ -20,12 +20,15 @@ _COMPARISONS = (torch.ops.aten.equal.default, torch.ops.aten.allclose.default)
 
 @contextlib.contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Make every tensor a fake one, as far as a training goes: copies are possible, and each value that is read is some number, or true."""
+    """Make every tensor a fake one, as far as a training goes.
+
+    Copies are possible, and each value that is read is some number, or true.
+    """
     with (
         mock.patch.object(FakeTensor, "__deepcopy__", _deepcopy),
         mock.patch.object(torch.utils, "swap_tensors", functools.partial(_swap, torch.utils.swap_tensors)),
         FakeTensorMode(allow_non_fake_inputs=True),
-        _FakeNumbers(),
+        _FakeNumbers(),  # type: ignore[no-untyped-call]
     ):
         yield
 

@@ -88,9 +88,8 @@ class NetTraining:
         )
 
     def build(self, recipe: Recipe) -> L.LightningModule:
-        """The LightningModule; its net is there."""
-        made = MODULES.load({"name": self.module})(net=self.net, recipe=recipe)
-        return cast(L.LightningModule, made)
+        """The LightningModule; its net is built when a Trainer starts."""
+        return cast(L.LightningModule, MODULES.load({"name": self.module})(net=self.net, recipe=recipe))
 
     def batch(self, samples: int) -> tuple[Tensor, ...]:
         """A batch of the shapes and types that the module takes, without storage."""

@@ -44,7 +44,9 @@ def shard_net(module: L.LightningModule, mesh: DeviceMesh) -> nn.Module:
     """
     nets = [net for net in module.children() if next(net.parameters(), None) is not None]
     if len(nets) != 1:
-        raise UserError(f"{type(module).__name__} has {len(nets)} nets with parameters; one can be sharded", "strategy")
+        raise UserError(
+            f"{type(module).__name__} has {len(nets)} nets with parameters; one can be sharded", "strategy"
+        )
     net = nets[0]
     for name in repeated_blocks(net):
         fully_shard(net.get_submodule(name), mesh=mesh)

@@ -82,9 +82,7 @@ class Training:
     def _track(self, samples: int, shard: Any) -> StepMemory:
         recipe = trackable(self.recipe)
         build = functools.partial(self.build, recipe)
-        return track_step(
-            build, recipe, self.batches_of(samples), self.facts, shard, self.keeps_best, self.kernels
-        )
+        return track_step(build, recipe, self.batches_of(samples), self.facts, shard, self.keeps_best, self.kernels)
 
 
 def trackable(recipe: Recipe) -> Recipe:

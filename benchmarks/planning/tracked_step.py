@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -60,7 +60,6 @@ class _Totals:
     _peak_mem: dict[torch.device, int]
     _in_opt: bool
     _ref_class: Any
-    _update_and_maybe_create_winfos: Callable[[Tensor, Any], Any]
 
     def _update_peak_stats(self, peak_state: Any) -> None:
         """Torch's own looks at every module at every operation, which takes most of the time."""
@@ -71,7 +70,7 @@ class _Totals:
         """Torch's own takes every optimizer's state to be tensors by name."""
         for leaf in tree_leaves(dict(optimizer.state)):
             if isinstance(leaf, Tensor):
-                self._update_and_maybe_create_winfos(leaf, self._ref_class.OPT)
+                self._update_and_maybe_create_winfos(leaf, self._ref_class.OPT)  # type: ignore[attr-defined]
 
     def total(self) -> int:
         """Bytes at this moment."""
@@ -113,7 +112,7 @@ class _Tracker(_Totals, MemTracker):
 
     def __init__(self) -> None:
         super().__init__()
-        self._mod_tracker = _NoModules()
+        self._mod_tracker = _NoModules()  # type: ignore[no-untyped-call]
 
 
 class _ShardedTracker(_Totals, FSDPMemTracker):
@@ -163,7 +162,8 @@ class _OneOfMany(_FakeDevice):
     def model_to_device(self) -> None:
         """Shard, as Lightning's ModelParallelStrategy does before the optimizers are built."""
         assert self.lightning_module is not None
-        self.tracker = self.stack.enter_context(_ShardedTracker(self.shard(self.lightning_module)))
+        self.tracker = _ShardedTracker(self.shard(self.lightning_module))
+        self.stack.enter_context(self.tracker)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """The module's."""
@@ -232,7 +232,7 @@ class _Watch(L.Callback):
         self.batches = batches * _STEPS  # to come
         self.keeps_best = keeps_best
         self.best: list[Tensor] = []
-        self.before_forward = self.gradients = self.activations = self.standing = 0
+        self.parameter_count = self.before_forward = self.gradients = self.activations = self.standing = 0
 
     @property
     def tracker(self) -> _Tracker | _ShardedTracker:
@@ -241,6 +241,7 @@ class _Watch(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """What was needed to build the net is not a step's."""
+        self.parameter_count = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
         if self.keeps_best:
             self.best = [_local(tensor).detach().clone() for tensor in pl_module.state_dict().values()]
         if isinstance(self.tracker, _Tracker):
@@ -310,7 +311,9 @@ def track_step(
             stack.enter_context(FusedAttention())
         stack.enter_context(quiet())
         module = build()
-        strategy = _FakeDevice(stack.enter_context(_Tracker())) if shard is None else _OneOfMany(shard, stack)
+        strategy = _FakeDevice(_Tracker()) if shard is None else _OneOfMany(shard, stack)
+        if shard is None:
+            stack.enter_context(strategy.tracker)
         watch, flops = _Watch(strategy, len(batches), keeps_best), FlopMeter()
         trainer = L.Trainer(
             max_epochs=_EPOCHS,
@@ -334,7 +337,7 @@ def track_step(
         copies=max(0, watch.standing - parameters - state),
         activations=watch.activations,
         peak=strategy.tracker.peak(),
-        parameter_count=sum(p.numel() for p in module.parameters() if p.requires_grad),
+        parameter_count=watch.parameter_count,
         flops_per_sample=flops.flops_per_sample or 0,
     )
 
@@ -347,7 +350,7 @@ def _state_leaves(optimizer: Any) -> list[Tensor]:
 
 def _local(tensor: Tensor) -> Tensor:
     """This device's part."""
-    return cast(Tensor, tensor.to_local()) if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _bytes(tensor: Tensor) -> int:

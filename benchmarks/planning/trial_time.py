@@ -45,7 +45,7 @@ class TrialTime:
 def time_trial(
     trial: Trial, datamodule: L.LightningDataModule, samples: int, flops_per_step: int, like: TrialTime | None = None
 ) -> TrialTime:
-    """Run 20 steps of a trial, and multiply.
+    """Run 20 steps of a trial on one device, whatever its strategy, and multiply.
 
     Args:
         trial: Any of the recipe's.
@@ -62,15 +62,17 @@ def time_trial(
         step, once = flops_per_step / rate, 0.0
         how = f"at least: at the {rate_text(rate)} of a product of matrices on {describe_device(device)}"
     else:
-        cost = train(dataclasses.replace(trial, task=dataclasses.replace(trial.task, budget=_SHORT)), Surroundings()).cost
+        setting = {key: value for key, value in trial.setting.items() if key != "strategy"}
+        task = dataclasses.replace(trial.task, budget=_SHORT)
+        cost = train(dataclasses.replace(trial, task=task, setting=setting), Surroundings()).cost
         trained = cost.train_seconds or 0.0
         step = cost.step_seconds_p50 or trained / max(cost.steps, 1)
         once = max(0.0, (cost.wall_seconds or 0.0) - trained)
         how = f"{cost.steps} steps trained on {describe_device(device)}"
-    return _total(trial.task.budget, datamodule, samples, step, once, flops_per_step, how)
+    return total_time(trial.task.budget, datamodule, samples, step, once, flops_per_step, how)
 
 
-def _total(
+def total_time(
     budget: Budget,
     datamodule: L.LightningDataModule,
     samples: int,
@@ -79,6 +81,17 @@ def _total(
     flops: int,
     how: str,
 ) -> TrialTime:
+    """Multiply.
+
+    Args:
+        budget: Of the trial.
+        datamodule: Of the task.
+        samples: In a step.
+        step: Its seconds.
+        once: Seconds of building and of the evaluation at the end.
+        flops: Of a step.
+        how: In words.
+    """
     size = train_size(datamodule) or samples
     steps_of_epoch = math.ceil(size / samples)
     limits = [n for n in (budget.steps, budget.epochs and budget.epochs * steps_of_epoch) if n]

@@ -8,9 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from trainoff.errors import UserError, closest
+from trainoff.benchmarks.suite_yaml import read_value
+from trainoff.errors import UserError
 from trainoff.modules.nets import NETS
 from trainoff.modules.recipe import Recipe
 from trainoff.output import print_document
@@ -45,7 +44,7 @@ def _plan_suite(arguments: argparse.Namespace) -> None:
 
     memory = None if arguments.memory is None else bytes_of(arguments.memory)
     suite = load_suite(arguments.suite, arguments.scale)
-    kernels = arguments.kernels or ("cpu" if memory is None else "gpu")
+    kernels: Any = arguments.kernels or ("cpu" if memory is None else "gpu")
     plan = plan_suite(suite, arguments.devices, arguments.strategy, memory, arguments.workers, kernels)
     print_document(json.dumps(plan.to_dict(), indent=1)) if arguments.json else print(suite_text(plan))
 
@@ -77,10 +76,7 @@ def _plan_net(arguments: argparse.Namespace) -> None:
 
 def _read(text: str, where: str) -> Any:
     """A name, or a mapping in YAML."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"'{text}' is neither a name nor a mapping such as '{{name: mlp}}'", where) from error
+    value = read_value(text, where)
     return value if isinstance(value, Mapping) else text
 
 
@@ -97,14 +93,14 @@ def _merged(value: Any, dotted: Sequence[tuple[str, str]], prefix: str, key: str
     mine = [(flag.removeprefix(f"--{prefix}.").split("."), text) for flag, text in dotted if _is_of(flag, prefix)]
     if not mine:
         return value
-    merged = {key: value} if isinstance(value, str) else dict(value)
+    merged: dict[str, Any] = {key: value} if isinstance(value, str) else dict(value)
     for path, text in mine:
         target = merged
         for part in path[:-1]:
             inner = target.get(part, {})
             target[part] = {"name": inner} if isinstance(inner, str) else dict(inner)
             target = target[part]
-        target[path[-1]] = yaml.safe_load(text)
+        target[path[-1]] = read_value(text, f"--{prefix}.{'.'.join(path)}")
     return merged
 
 

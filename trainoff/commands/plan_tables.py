@@ -29,7 +29,9 @@ def net_text(plan: NetPlan) -> str:
         f"  {plan.step.how}.",
     ]
     if any(row.how == "formula" for row in plan.strategies):
-        lines.append("formula: the tracked numbers of one device, divided as the strategy does; all others are tracked.")
+        lines.append(
+            "formula: the tracked numbers of one device, divided as the strategy does; all others are tracked."
+        )
     if plan.memory is not None:
         lines.append("A GPU's own context and fragmentation take some of its memory too: leave a tenth free.")
     return "\n".join(lines)
