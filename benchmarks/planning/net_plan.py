@@ -25,6 +25,7 @@ class NetPlan:
         memory: Bytes that a device has; None where that is not said.
         kernels: Whose are planned.
         strategies: Bytes under each.
+        refused: Strategies that cannot be, with why.
         step: Seconds of a step on this machine, on one device.
     """
 
@@ -35,6 +36,7 @@ class NetPlan:
     memory: int | None
     kernels: Kernels
     strategies: list[StrategyMemory]
+    refused: dict[str, str]
     step: StepTime
 
     @property
@@ -78,8 +80,8 @@ def plan_net(
         facts=training.facts,
         kernels=kernels,
     )
-    strategies = plan_strategies(planned, samples, devices, rows, memory)
+    refused: dict[str, str] | None = {} if len(rows) > 1 else None
+    strategies = plan_strategies(planned, samples, devices, rows, memory, refused)
     single = next((row.memory for row in strategies if row.memory.flops_per_sample), None) or planned.track(samples)
-    return NetPlan(
-        training, recipe, samples, devices, memory, kernels, strategies, time_step(training, recipe, samples, single)
-    )
+    step = time_step(training, recipe, samples, single)
+    return NetPlan(training, recipe, samples, devices, memory, kernels, strategies, refused or {}, step)

@@ -75,9 +75,20 @@ class Training:
         return self._track(samples, None)
 
     def track_sharded(self, samples: int, devices: int) -> StepMemory:
-        """On one of several devices that a net is sharded over by FSDP2."""
+        """On one of several devices that a net is sharded over by FSDP2.
+
+        Raises:
+            UserError: Where the module or the recipe needs its parameters whole.
+        """
         with fake_devices(devices) as mesh:
-            return self._track(samples, functools.partial(shard_net, mesh=mesh))
+            try:
+                return self._track(samples, functools.partial(shard_net, mesh=mesh))
+            except UserError:
+                raise
+            except Exception as error:  # whatever in torch or a regularizer does not take sharded tensors
+                reason = " ".join(str(error).split())
+                message = f"{self.recipe.name} does not train sharded parameters here: {reason}"
+                raise UserError(message, "strategy") from error
 
     def _track(self, samples: int, shard: Any) -> StepMemory:
         recipe = trackable(self.recipe)
@@ -94,7 +105,12 @@ def trackable(recipe: Recipe) -> Recipe:
 
 
 def plan_strategies(
-    training: Training, samples: int, devices: int, rows: Sequence[str], memory: int | None = None
+    training: Training,
+    samples: int,
+    devices: int,
+    rows: Sequence[str],
+    memory: int | None = None,
+    refused: dict[str, str] | None = None,
 ) -> list[StrategyMemory]:
     """Plan a training under several strategies.
 
@@ -104,9 +120,10 @@ def plan_strategies(
         devices: That share it.
         rows: Of :data:`ALL_ROWS`.
         memory: Bytes that a device has.
+        refused: Takes the rows that cannot be, with why, in place of an error.
 
     Raises:
-        UserError: Where the batch is not shared equally, or the module cannot be sharded.
+        UserError: Where the batch is not shared equally, or the module or the recipe cannot be sharded.
     """
     if rows != ("single_device",) and samples % devices:
         raise UserError(f"{samples} samples cannot be shared equally by {devices} devices", "--batch")
@@ -117,10 +134,15 @@ def plan_strategies(
     for row in rows:
         if row == "single_device":
             planned.append(StrategyMemory(row, 1, samples, "tracked", track(samples)))
-        elif row == "fsdp":
-            planned.append(StrategyMemory(row, devices, share, "tracked", training.track_sharded(share, devices)))
-        else:
+        elif row in formulas:
             planned.append(StrategyMemory(row, devices, share, "formula", formulas[row](track(share), devices, mixed)))
+        else:
+            try:
+                planned.append(StrategyMemory(row, devices, share, "tracked", training.track_sharded(share, devices)))
+            except UserError as error:
+                if refused is None:
+                    raise
+                refused[row] = error.message
     if memory is None:
         return planned
     return [dataclasses.replace(row, fits=row.memory.peak <= memory) for row in planned]

@@ -28,6 +28,7 @@ def net_text(plan: NetPlan) -> str:
         f"{seconds_text(plan.step.seconds)} a step,",
         f"  {plan.step.how}.",
     ]
+    lines += [shortened(f"{name}: not planned: {why}", 100) for name, why in plan.refused.items()]
     if any(row.how == "formula" for row in plan.strategies):
         lines.append(
             "formula: the tracked numbers of one device, divided as the strategy does; all others are tracked."

@@ -53,7 +53,7 @@ def test_stages_are_those_of_the_papers_figure():
     first, second = (row.memory for row in plan_strategies(fixed, 64, 64, ("deepspeed 1", "deepspeed 2")))
     for step, paper in ((first, 31.4e9), (second, 16.6e9)):
         total = step.parameters + step.gradients + step.optimizer_state
-        assert total == pytest.approx(paper, rel=0.002)
+        assert total == pytest.approx(paper, abs=0.05e9)
         assert step.peak == total + step.copies  # the bucket: DeepSpeed's 200 million numbers in half precision
         assert step.copies == 400_000_000
 
@@ -86,8 +86,9 @@ def test_the_finding_of_shardings_does_not_count():
     wide = NetTraining({"name": "mlp", "hidden": [512] * 4}, "classifier", (512,), 10)
     training = training_of("adamw", wide)
     alone, sharded = training.track(2), training.track_sharded(2, 8)
-    whole_layer = 4 * 512 * 512
-    assert sharded.peak < (alone.parameters + alone.gradients + alone.optimizer_state) / 8 + 8 * whole_layer
+    states = (alone.parameters + alone.gradients + alone.optimizer_state) / 8
+    gathered = alone.parameters + alone.gradients  # an MLP has no blocks: all is gathered at once
+    assert states + alone.parameters < sharded.peak < states + gathered + 2**18
 
 
 def test_the_batch_is_shared_equally_or_refused():
