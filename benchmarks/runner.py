@@ -18,7 +18,7 @@ from trainoff.benchmarks.executors.outcome import Executor, Outcome, Raised
 from trainoff.benchmarks.executors.resources import Resources
 from trainoff.benchmarks.failed_record import died_from_outside, failed_record
 from trainoff.benchmarks.known_records import KnownRecords
-from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
+from trainoff.benchmarks.pairs import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
 from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite

@@ -49,7 +49,7 @@ def train_nothing(payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
 
 def plan(trials: int, settings: int) -> tuple[float, float, float, float, float]:
     """Seconds to read, check, make the first trial, make all; and mebibytes that it took."""
-    from trainoff.benchmarks.plan import checked_pairs
+    from trainoff.benchmarks.pairs import checked_pairs
     from trainoff.benchmarks.suite import parse_suite
 
     held, start = _resident(), time.perf_counter()
@@ -78,7 +78,7 @@ def run(trials: int, executor: str, folder: Path) -> float:
     from trainoff.benchmarks.executors.outcome import Executor
     from trainoff.benchmarks.executors.resources import Resources
     from trainoff.benchmarks.executors.slurm import SlurmExecutor
-    from trainoff.benchmarks.plan import make_pairs
+    from trainoff.benchmarks.pairs import make_pairs
     from trainoff.benchmarks.runner import Run, claim
     from trainoff.benchmarks.store import RunFolder
     from trainoff.benchmarks.suite import parse_suite
