@@ -7,18 +7,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainoff.benchmarks.environment import describe, git_state
 from trainoff.benchmarks.executors.local import LocalExecutor, Outcome, Raised, TimedOut, WorkerDied
 from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
 from trainoff.benchmarks.record import Failure, Quality, Record, Status
+from trainoff.benchmarks.secret_scan import refuse_secrets
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite
 from trainoff.benchmarks.suite_yaml import dump_yaml
 from trainoff.benchmarks.trial import Stage, Trial
 from trainoff.errors import UserError
 from trainoff.modules.optimizers import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from trainoff.benchmarks.tracking import Tracker
 
 # What a worker imports before its first trial: the fork server imports it once for all.
 PRELOAD = ("trainoff.benchmarks.worker",)
@@ -69,6 +73,7 @@ def run_suite(
     rerun: Rerun = "",
     classes: Mapping[str, Any] | None = None,
     watch: Watch = lambda progress: None,
+    tracker: Tracker | None = None,
 ) -> Progress:
     """Run the trials that the folder lacks, each leaving a record.
 
@@ -79,16 +84,20 @@ def run_suite(
         rerun: ``failed`` also runs the failed ones again, ``all`` every one.
         classes: Classes that workers cannot import, by class path.
         watch: Called whenever the numbers change.
+        tracker: Told of each trial's beginning and end.
 
     Raises:
-        UserError: For a mistake in suite, task or recipe; finished trials keep their records.
+        UserError: For a mistake in suite, task or recipe, and for what looks like a secret among its values; finished
+            trials keep their records.
     """
+    refuse_secrets(suite.data, suite.name)
     # Without the lock, so that a mistake leaves nothing; what counts is read again under it.
     records = RunFolder(folder).read_all()[0] if folder.is_dir() else {}
     pairs = checked_pairs(suite, records, rerun)
     with RunFolder(folder) as run_folder:
         claim(run_folder, suite)
-        return Run(suite, pairs, run_folder, workers or default_workers(), rerun, dict(classes or {}), watch).run()
+        workers = workers or default_workers()
+        return Run(suite, pairs, run_folder, workers, rerun, dict(classes or {}), watch, tracker).run()
 
 
 def claim(folder: RunFolder, suite: Suite) -> None:
@@ -114,6 +123,7 @@ class Run:
         rerun: Which finished trials are run again.
         classes: Classes that workers cannot import.
         watch: Called whenever the numbers change.
+        tracker: Told of each trial's beginning and end.
     """
 
     def __init__(
@@ -125,6 +135,7 @@ class Run:
         rerun: Rerun,
         classes: dict[str, Any],
         watch: Watch,
+        tracker: Tracker | None = None,
     ) -> None:
         self.suite = suite
         self.pairs = pairs
@@ -132,6 +143,7 @@ class Run:
         self.rerun = rerun
         self.classes = classes
         self.watch = watch
+        self.tracker = tracker
         self.progress = Progress(total=count_trials(suite), workers=min(workers, count_trials(suite)))
         self.git = git_state(Path.cwd())
         self.submitted: dict[str, tuple[Pair, Trial]] = {}
@@ -257,10 +269,13 @@ class Run:
         return record
 
     def _submit(self, executor: LocalExecutor[Any, Record], trial: Trial) -> None:
-        executor.submit(trial.id, (trial, self.progress.workers - 1, self.git, self.classes))
+        spool = "" if self.tracker is None else self.tracker.begin(trial)
+        executor.submit(trial.id, (trial, self.progress.workers - 1, self.git, self.classes, spool))
 
     def _keep(self, pair: Pair, record: Record) -> None:
         self.folder.write(record)
+        if self.tracker is not None:
+            self.tracker.end(record)
         pair.repeated.pop(record.trial.id, None)
         pair.records[record.trial.id] = record
         self.progress.done += 1
@@ -315,7 +330,7 @@ def _told(death: WorkerDied) -> str:
     return f"the worker was ended by {by}" + (f": {death.memory}" if death.memory else "")
 
 
-def _train(payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
+def _train(payload: tuple[Trial, int, str, dict[str, Any], str]) -> Record:
     # Imported in the worker, where the fork server has it already.
     from trainoff.benchmarks.worker import run_trial
 

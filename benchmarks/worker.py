@@ -15,7 +15,7 @@ from trainoff.modules import classifier, regressor  # noqa: F401
 from trainoff.registry import provide_classes
 
 
-def run_trial(trial: Trial, trials_beside: int, git: str, classes: Mapping[str, Any]) -> Record:
+def run_trial(trial: Trial, trials_beside: int, git: str, classes: Mapping[str, Any], spool: str = "") -> Record:
     """Train one trial.
 
     Args:
@@ -23,9 +23,10 @@ def run_trial(trial: Trial, trials_beside: int, git: str, classes: Mapping[str, 
         trials_beside: How many others may run at the same time.
         git: State of the working directory.
         classes: Classes that cannot be imported here, by class path.
+        spool: File that takes the epochs' values while it trains; empty for none.
 
     Raises:
         UserError: For a mistake that the user can mend.
     """
     provide_classes(classes)
-    return train(trial, Surroundings(trials_beside, git))
+    return train(trial, Surroundings(trials_beside, git, spool))

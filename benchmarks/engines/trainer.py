@@ -42,6 +42,7 @@ from trainoff.benchmarks.record import (
     Status,
 )
 from trainoff.benchmarks.task_building import build_datamodule, build_module
+from trainoff.benchmarks.tracking import CurveSpool
 from trainoff.benchmarks.trial import Trial
 from trainoff.errors import UserError
 from trainoff.modules.pruning.base import pruning_of
@@ -56,10 +57,12 @@ class Surroundings:
     Args:
         trials_beside: How many other trials may run at the same time.
         git: State of the working directory that the run was started from.
+        spool: File that takes the epochs' values while it trains; empty for none.
     """
 
     trials_beside: int = 0
     git: str = ""
+    spool: str = ""
 
 
 class _Training:
@@ -198,6 +201,8 @@ def train(trial: Trial, surroundings: Surroundings) -> Record:
         UserError: For a mistake that the user can mend; no record comes of it.
     """
     training = _Training(trial)
+    if surroundings.spool:
+        training.last = [CurveSpool(surroundings.spool, training.curves.curves)]
     status: Status = "ok"
     failure: Failure | None = None
     try:
