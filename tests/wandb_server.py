@@ -205,6 +205,8 @@ class Operations:
 
     def UpsertBucket(self, query: str, given: dict[str, Any]) -> Any:
         self._writable(given.get("entity"))
+        if given.get("id"):  # a change of a run that is there
+            return self._change(given)
         name, project = given["name"], given["project"]
         if name in self.server.deleted:
             raise Denied(409, f"run {name} was previously created and deleted; try a new run name")
@@ -225,6 +227,20 @@ class Operations:
                   "config": json.dumps(run.config), "project": {"id": project, "name": project, "entity": {
                       "id": "e1", "name": ENTITY}}, "historyLineCount": self._count(run, "history.jsonl")}  # fmt: skip
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
+
+    def _change(self, given: dict[str, Any]) -> Any:
+        found = [
+            (project, run)
+            for project, runs in self.server.runs.items()
+            for run in runs.values()
+            if f"id-{run.name}" == given["id"]
+        ]
+        project, run = found[0]
+        if given.get("config"):
+            run.config = json.loads(given["config"])
+        if given.get("tags"):
+            run.tags = given["tags"]
+        return {"upsertBucket": {"bucket": self._run(project, run), "inserted": False}}
 
     def RunResumeStatus(self, query: str, given: dict[str, Any]) -> Any:
         run = self.server.runs.get(given["project"], {}).get(given["name"])

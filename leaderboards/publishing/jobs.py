@@ -97,6 +97,13 @@ class SaveReport(msgspec.Struct, tag=True):
     key: str = "report"
 
 
+class Supersede(msgspec.Struct, tag=True):
+    """Mark a run as an earlier training of its trial, so that neither the Report nor ``pull`` counts it."""
+
+    run_id: str
+    key: str = "superseded"
+
+
 class FetchRecords(msgspec.Struct, tag=True):
     """The records of all runs that trainoff made, into a folder, a file a run."""
 
@@ -104,7 +111,7 @@ class FetchRecords(msgspec.Struct, tag=True):
     key: str = "records"
 
 
-Job = MakeProject | ListRuns | UploadRun | BeginLive | EndLive | UploadArtifact | SaveReport | FetchRecords
+Job = MakeProject | ListRuns | UploadRun | BeginLive | EndLive | UploadArtifact | SaveReport | Supersede | FetchRecords
 
 
 class FoundRun(msgspec.Struct):

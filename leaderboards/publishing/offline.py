@@ -5,10 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from trainoff.benchmarks.secret_scan import REMOVED
 from trainoff.benchmarks.store import RunFolder, write_atomically
 from trainoff.errors import UserError
-from trainoff.leaderboards.numbers import count_text
 from trainoff.leaderboards.publishing.jobs import Setup, UploadArtifact, UploadRun
 from trainoff.leaderboards.publishing.ledger import Ledger
 from trainoff.leaderboards.publishing.publish import (
@@ -46,11 +44,8 @@ def write_offline(
     """
     need_wandb()
     material = Material.read(folder)
-    done = Published(folder=folder / "wandb")
+    done = Published(folder=folder / "wandb", notes=material.note)
     contents = {key: content_of(record) for key, record in material.records.items()}
-    hidden = sum(REMOVED in content.record for content in contents.values())
-    if hidden:
-        done.notes.append(f"{count_text(hidden, 'record')} hold what looks like a secret; it is left out")
     with RunFolder(folder), tempfile.TemporaryDirectory(prefix="trainoff-wandb-") as scratch:
         ledger = Ledger(folder, f"offline/{entity or ''}/{project}")
         setup = Setup(project, entity or "", str(folder.resolve()), offline=True)

@@ -27,6 +27,7 @@ from trainoff.leaderboards.publishing.jobs import (
     MakeProject,
     SaveReport,
     Setup,
+    Supersede,
     UploadArtifact,
     UploadRun,
 )
@@ -86,7 +87,19 @@ class Material:
         """
         board = read_board(folder)
         records, _ = RunFolder(folder).read_all()
-        return cls(folder, {key: each for key, each in records.items() if each.status != "interrupted"}, board)
+        # Cleaned here, so that nothing that is made of them can hold a secret.
+        clean = {
+            key: msgspec.convert(without_secrets(msgspec.to_builtins(each)), Record)
+            for key, each in records.items()
+            if each.status != "interrupted"
+        }
+        return cls(folder, clean, board)
+
+    @property
+    def note(self) -> list[str]:
+        """How many records held a secret, where any did."""
+        hidden = sum(REMOVED.encode() in to_json(record) for record in self.records.values())
+        return [f"{count_text(hidden, 'record')} held what looks like a secret; it is left out"] if hidden else []
 
     def report(self) -> Report:
         """What there is to say about it."""
@@ -172,9 +185,7 @@ class Publishing:
         self.client.ask(MakeProject())
         contents = {key: content_of(record) for key, record in self.material.records.items()}
         self.contents = contents
-        hidden = sum(REMOVED in content.record for content in contents.values())
-        if hidden:
-            self.done.notes.append(f"{count_text(hidden, 'record')} hold what looks like a secret; it is left out")
+        self.done.notes += self.material.note
         missing = self._missing(self._there())
         self.done.found = len(contents) - len(missing)
         self._upload(missing)
@@ -193,8 +204,9 @@ class Publishing:
                 line = None
             if line is not None and line.digest and line.digest != content.digest:
                 # The trial was trained again. A run's rows can only be added to, so the new ones make a new run.
+                self.client.ask(Supersede(line.id))
                 self.ledger.deleted("run", key)
-                self.done.notes.append(f"{content.name}: trained again, so it is a new run; {line.id} is the old one")
+                self.done.notes.append(f"{content.name}: trained again, so it is a new run; {line.id} is superseded")
                 line = None
             if line is None or not line.digest or not _is_whole(there.get(line.id), content):
                 missing.append(key)
@@ -304,8 +316,7 @@ def board_files(material: Material, place: Path) -> dict[str, str]:
     if suite.is_file():
         add("suite.yaml", without_values(suite.read_text(encoding="utf-8", errors="replace")).encode())
     for key, record in sorted(material.records.items()):
-        clean = msgspec.convert(without_secrets(msgspec.to_builtins(record)), Record)
-        add(f"records/{key}.json", to_json(clean))
+        add(f"records/{key}.json", to_json(record))
     return files
 
 

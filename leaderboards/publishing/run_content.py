@@ -13,6 +13,7 @@ from trainoff.leaderboards.numbers import metric_text, plain, setting_text
 from trainoff.leaderboards.tuning_results import short_names
 
 TAG = "trainoff"
+SUPERSEDED = "superseded"  # of a run whose trial was trained again
 _LONGEST_TAG = 64  # W&B refuses longer ones
 LONGEST_NAME = 120
 

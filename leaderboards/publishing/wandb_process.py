@@ -19,7 +19,7 @@ import msgspec
 
 from trainoff.leaderboards.publishing import jobs
 from trainoff.leaderboards.publishing.live_rows import follow
-from trainoff.leaderboards.publishing.run_content import EPOCH, TAG, RunContent, metric_name, row_of
+from trainoff.leaderboards.publishing.run_content import EPOCH, SUPERSEDED, TAG, RunContent, metric_name, row_of
 
 _THREADS = 8
 _LIVE_THREADS = 64
@@ -84,6 +84,12 @@ class Client:
 
             identity, address = save(job.report, self.setup.entity, self.setup.project, job.id, job.is_known)
             return jobs.Answer(job.key, id=identity, address=address)
+        if isinstance(job, jobs.Supersede):
+            run = self._api().run(f"{self.setup.entity}/{self.setup.project}/{job.run_id}")
+            run.tags = [*run.tags, SUPERSEDED]
+            run.config["stage"] = SUPERSEDED  # what the Report's panels are filtered by
+            run.update()
+            return jobs.Answer(job.key)
         assert isinstance(job, jobs.FetchRecords)
         return self._fetch(job)
 
@@ -189,7 +195,8 @@ class Client:
 
     def _fetch(self, job: jobs.FetchRecords) -> jobs.Answer:
         with ThreadPoolExecutor(_THREADS) as threads:
-            found = list(threads.map(lambda run: self._fetch_one(job, run), self._runs()))
+            runs = [run for run in self._runs() if SUPERSEDED not in run.tags]
+            found = list(threads.map(lambda run: self._fetch_one(job, run), runs))
         return jobs.Answer(job.key, text=str(sum(found)))
 
     def _fetch_one(self, job: jobs.FetchRecords, run: Any) -> bool:

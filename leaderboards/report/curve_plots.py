@@ -13,7 +13,7 @@ from trainoff.leaderboards.render.scales import Axis, padded, robust_range, tick
 
 COLOURS = 8  # of the page's style; further lines are dashed
 _WIDTH, _HEIGHT = 430, 250
-_AREA = Box(58, 14, _WIDTH - 10, _HEIGHT - 34)
+_AREA = Box(58, 30, _WIDTH - 10, _HEIGHT - 34)
 _MOST_POINTS = 200
 MOST_BANDS = 5  # more of them hide each other
 
@@ -76,6 +76,7 @@ def curve_plot(title: str, bands: Sequence[Band], identity: str, lower_is_better
         f'<clipPath id="{identity}c"><rect x="{_AREA.left}" y="{_AREA.top}" width="{_AREA.right - _AREA.left}" '
         f'height="{_AREA.bottom - _AREA.top}"/></clipPath>'
     ]
+    parts.append(f'<text x="{_AREA.left}" y="14">{escape(plain(title))}</text>')
     parts += _axes(x_axis, y_axis)
     parts.append(f'<g clip-path="url(#{identity}c)">')
     # Bands beneath all lines, and the best recipe, which is the first, on top.
@@ -109,6 +110,17 @@ def _axes(x_axis: Axis, y_axis: Axis) -> list[str]:
     return parts
 
 
+def _height(axis: Axis, value: float) -> float:
+    """The pixel of a value, also of one that is off the axis: its line leaves the plot, and the clip path hides it."""
+    if axis.log:
+        if value <= 0:
+            return 2 * axis.start
+        share = math.log(value / axis.low) / math.log(axis.high / axis.low)
+    else:
+        share = (value - axis.low) / (axis.high - axis.low)
+    return axis.start + min(max(share, -2.0), 3.0) * (axis.end - axis.start)
+
+
 def _thinned(band: Band) -> list[tuple[int, float, float, float]]:
     step = math.ceil(len(band.points) / _MOST_POINTS)
     kept = list(band.points[::step])
@@ -119,8 +131,8 @@ def _band(band: Band, x_axis: Axis, y_axis: Axis) -> str:
     points = _thinned(band)
     if len(points) < 2 or all(low == high for _, _, low, high in points):
         return ""
-    upper = [f"{x_axis.at(epoch):.1f} {y_axis.at(high):.1f}" for epoch, _, _, high in points]
-    lower = [f"{x_axis.at(epoch):.1f} {y_axis.at(low):.1f}" for epoch, _, low, _ in reversed(points)]
+    upper = [f"{x_axis.at(epoch):.1f} {_height(y_axis, high):.1f}" for epoch, _, _, high in points]
+    lower = [f"{x_axis.at(epoch):.1f} {_height(y_axis, low):.1f}" for epoch, _, low, _ in reversed(points)]
     return f'<path d="M{"L".join([*upper, *lower])}Z" class="b {style_of(band.style)}"/>'
 
 
@@ -130,10 +142,10 @@ def _line(band: Band, x_axis: Axis, y_axis: Axis) -> str:
     if len(points) == 1:
         epoch, mean = points[0][:2]
         return (
-            f'<circle cx="{x_axis.at(epoch):.1f}" cy="{y_axis.at(mean):.1f}" r="3.5" '
+            f'<circle cx="{x_axis.at(epoch):.1f}" cy="{_height(y_axis, mean):.1f}" r="3.5" '
             f'class="k {style_of(band.style)}">{title}</circle>'
         )
-    path = "L".join(f"{x_axis.at(epoch):.1f} {y_axis.at(mean):.1f}" for epoch, mean, _, _ in points)
+    path = "L".join(f"{x_axis.at(epoch):.1f} {_height(y_axis, mean):.1f}" for epoch, mean, _, _ in points)
     return f'<path d="M{path}" class="k {style_of(band.style)}">{title}</path>'
 
 

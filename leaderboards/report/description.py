@@ -61,7 +61,7 @@ class Figure(msgspec.Struct, tag="figure"):
 
     Attributes:
         svg: The drawing, whose colours come from the page.
-        caption: What it shows; its first sentence is set in bold.
+        caption: What it shows; its first sentence is set in bold. Empty where the drawing says it.
         label: For those who cannot see it.
     """
 

@@ -97,7 +97,7 @@ def _task(table: TaskTable, records: Sequence[Record], groups: list[str], identi
     gaps = [f"last/train/{metric}", f"last/test/{metric}", "overfitting/gap_metric", "overfitting/gap_loss"]
     drawing = overfitting(table, f"{identity}o")
     caption = (
-        f"Train against test. {metric} at the last epoch, in order of rank; a long line is a large gap. Train is "
+        f"Train against test. The {metric} at the last epoch, in order of rank; a long line is a large gap. Train is "
         "measured in eval mode on a fixed part of the training split, as large as test."
     )
     figures = [Figure(drawing, caption, "Overfitting plot")] if drawing else []
@@ -151,7 +151,7 @@ def _curves(
         ]
         lower = field != "val_metric" or table.mode == "min"
         if drawing := curve_plot(title, bands, f"{identity}c{place}", lower):
-            figures.append(Figure(drawing, f"{title}.", f"{title} by epoch"))
+            figures.append(Figure(drawing, "", f"{title} by epoch"))
     if figures:
         rest = len([row for row in styles if _name(row) in by_recipe]) - len(ranked)
         more = f" {rest} further recipes are not drawn." if rest > 0 else ""

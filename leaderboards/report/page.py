@@ -118,6 +118,8 @@ def _figures(panels: Panels) -> str:
 
 
 def _caption(figure: Figure) -> str:
+    if not figure.caption:
+        return ""
     first, _, rest = figure.caption.partition(". ")
     bold = f"<b>{_escape(first if first.endswith('.') else f'{first}.')}</b>"
     return f"<figcaption>{bold} {_escape(rest)}</figcaption>"

@@ -65,7 +65,8 @@ def parallel_plot(keys: Mapping[str, str], metric: str, paths: Sequence[Path], i
         paths: The trials; at least one.
         identity: Unique in the page.
     """
-    axes = [_axis(title, [path.values[key] for path in paths if key in path.values]) for key, title in keys.items()]
+    ordered = sorted(paths, key=lambda path: path.style)
+    axes = [_axis(title, [path.values[key] for path in ordered if key in path.values]) for key, title in keys.items()]
     axes.append(_axis(metric, [path.score for path in paths], spread=True))
     step = (_RIGHT - _LEFT) / (len(axes) - 1)
     xs = [_LEFT + step * index for index in range(len(axes))]
@@ -75,7 +76,7 @@ def parallel_plot(keys: Mapping[str, str], metric: str, paths: Sequence[Path], i
         f'<title id="{identity}t">Hyperparameters and validation {escape(plain(metric))}</title>'
         f'<desc id="{identity}d">One line a trial through its values; the last axis is its validation metric.</desc>'
     ]
-    for path in paths:
+    for path in sorted(paths, key=lambda path: -path.style):  # the best recipe's on top
         ys = [axis.at(path.values[key]) if key in path.values else _NOWHERE
               for key, axis in zip(keys, axes, strict=False)]  # fmt: skip
         ys.append(axes[-1].at(path.score))
@@ -88,7 +89,7 @@ def parallel_plot(keys: Mapping[str, str], metric: str, paths: Sequence[Path], i
         parts.append(f'<path d="M{x:.1f} {_TOP}V{_BOTTOM}" class="w"/>')
         parts.append(f'<text x="{x:.1f}" y="20" class="c">{escape(_short(plain(axis.title)))}</text>')
         parts += [
-            f'<text x="{x + 8 if last else x - 8:.1f}" y="{y + 4:.1f}" class="{"m" if last else "e m"}">'
+            f'<text x="{x + 8 if last else x - 8:.1f}" y="{y + 4:.1f}" class="h {"m" if last else "e m"}">'
             f"{escape(_short(text))}</text>"
             for y, text in axis.ticks
         ]
