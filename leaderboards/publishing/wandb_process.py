@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +44,7 @@ class Client:
         self._answers = answers
         self._lock = threading.Lock()
         self._ends: dict[str, tuple[threading.Event, list[RunContent | None]]] = {}
+        self._in_use: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by run id
 
     def answer(self, answer: jobs.Answer) -> None:
         """Send a line."""
@@ -71,7 +73,8 @@ class Client:
         if isinstance(job, jobs.UploadRun):
             return self._upload(job)
         if isinstance(job, jobs.BeginLive):
-            return self._follow(job)
+            with self._in_use[job.run_id]:  # where it is tried again, the first attempt ends first
+                return self._follow(job)
         if isinstance(job, jobs.MakeProject):
             self._api().create_project(self.setup.project, self.setup.entity)
             return jobs.Answer(job.key)
@@ -148,7 +151,7 @@ class Client:
         metric = metric_name(job.content.config["task_config"])
         for values in follow(Path(job.spool), ended):
             if run is None:  # the first line is the trainer's process id, which the system's figures are to be of
-                run = self._begin(job.run_id, job.content, x_disable_stats=False, x_stats_pid=values["pid"])
+                run = self._begin(job.run_id, job.content, x_disable_stats=False, x_disable_machine_info=False, x_stats_pid=values["pid"])
                 logged = max(run.starting_step - 1, 0)
             elif values[EPOCH] > logged:
                 run.log(row_of(values, metric), step=values[EPOCH])

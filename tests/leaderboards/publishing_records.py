@@ -42,8 +42,7 @@ def records() -> list[Record]:
     """Two recipes on three seeds, with a tuning; one trial diverged."""
     made = []
     for recipe, level in (("adamw", 0.95), ("sgd", 0.9)):
-        for rate in (0.01, 0.1):
-            made.append(_trial(recipe, 0, level - rate, stage="tune", tuned={"optimizer.lr": rate}))
+        made += [_trial(recipe, 0, level - rate, stage="tune", tuned={"optimizer.lr": rate}) for rate in (0.01, 0.1)]
         for seed in (1, 2, 3):
             status = "diverged" if (recipe, seed) == ("sgd", 3) else "ok"
             made.append(_trial(recipe, seed, level - seed / 500, status=status, tuned={"optimizer.lr": 0.01}))
