@@ -33,10 +33,17 @@ def need_wandb(*, report: bool = False) -> None:
     Raises:
         UserError: Where one is missing; says how to install it.
     """
-    if importlib.util.find_spec("wandb") is None:
+    if not _is_installed("wandb"):
         raise UserError("Weights & Biases' client is not installed: pip install wandb", "wandb")
-    if report and importlib.util.find_spec("wandb_workspaces") is None:
+    if report and not _is_installed("wandb_workspaces"):
         raise UserError("a Report needs wandb-workspaces: pip install 'trainoff[report]'", "wandb")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False
 
 
 class Stalled(UserError):

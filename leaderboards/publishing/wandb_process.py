@@ -151,7 +151,13 @@ class Client:
         metric = metric_name(job.content.config["task_config"])
         for values in follow(Path(job.spool), ended):
             if run is None:  # the first line is the trainer's process id, which the system's figures are to be of
-                run = self._begin(job.run_id, job.content, x_disable_stats=False, x_disable_machine_info=False, x_stats_pid=values["pid"])
+                run = self._begin(
+                    job.run_id,
+                    job.content,
+                    x_disable_stats=False,
+                    x_disable_machine_info=False,
+                    x_stats_pid=values["pid"],
+                )
                 logged = max(run.starting_step - 1, 0)
             elif values[EPOCH] > logged:
                 run.log(row_of(values, metric), step=values[EPOCH])

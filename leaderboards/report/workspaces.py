@@ -106,14 +106,19 @@ def table_text(table: Table) -> str:
 
 
 def _grid(block: Panels, entity: str, project: str) -> Any:
-    filters = [expr.Config("stage") == block.stage, expr.Config("suite") == block.suite]
+    filters = [expr.Config("stage") == block.stage, expr.Config("suite") == _quoted(block.suite)]
     if len(block.groups) <= _MOST_GROUPS:
-        filters.insert(0, expr.Metric("Group").isin(list(block.groups)))
-    runs = wr.Runset(entity=entity, project=project, name=block.name, filters=filters)
+        filters.insert(0, expr.Metric("Group").isin(list(map(_quoted, block.groups))))
+    runs = wr.Runset(entity=entity, project=project, name=block.name, filters=expr.And(*filters))
     panels = [_panel(panel) for panel in block.panels]
     for index, panel in enumerate(panels):
         panel.layout = wr.Layout(x=_WIDTH * (index % 2), y=_HEIGHT * (index // 2), w=_WIDTH, h=_HEIGHT)
     return wr.PanelGrid(runsets=[runs], panels=panels)
+
+
+def _quoted(text: str) -> str:
+    """The library writes a filter as a Python expression and reads it again, without escaping what stands in quotes."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _panel(panel: Panel) -> Any:

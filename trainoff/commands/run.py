@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def command(arguments: argparse.Namespace) -> None:
     """Run what is missing, write the board beside the records, print it."""
+    if arguments.wandb is not None:
+        _check_wandb(arguments.wandb)
     from trainoff.benchmarks.runner import run_suite
     from trainoff.benchmarks.suite import load_suite
     from trainoff.progress import show_progress
@@ -32,8 +34,6 @@ def command(arguments: argparse.Namespace) -> None:
     if arguments.only is not None:
         suite = suite.only(arguments.only)
     folder = Path(arguments.out) if arguments.out else Path("runs") / suite.name
-    if arguments.wandb is not None:
-        checked_name(arguments.wandb)
     if arguments.dry_run:
         from trainoff.commands.dry_run import describe
 
@@ -57,6 +57,13 @@ def command(arguments: argparse.Namespace) -> None:
         _send_rest(arguments, folder)
 
 
+def _check_wandb(project: str) -> None:
+    from trainoff.leaderboards.publishing.wandb_client import need_wandb
+
+    checked_name(project)
+    need_wandb()
+
+
 @contextlib.contextmanager
 def _tracking(arguments: argparse.Namespace, folder: Path) -> Iterator[LiveRuns | None]:
     """The live runs; none where they are not asked for, or the server cannot be used now."""
@@ -65,9 +72,7 @@ def _tracking(arguments: argparse.Namespace, folder: Path) -> Iterator[LiveRuns 
         return
     from trainoff.leaderboards.publishing.live import LiveRuns
     from trainoff.leaderboards.publishing.server_check import check
-    from trainoff.leaderboards.publishing.wandb_client import need_wandb
 
-    need_wandb()
     try:
         live = LiveRuns(folder, arguments.wandb, check(arguments.wandb, arguments.entity))
     except UserError as error:
