@@ -117,7 +117,7 @@ def _grid(block: Panels, entity: str, project: str) -> Any:
 
 
 def _quoted(text: str) -> str:
-    """The library writes a filter as a Python expression and reads it again, without escaping what stands in quotes."""
+    """The library writes a filter as a Python expression and reads it again, without escaping what it quotes."""
     return text.replace("\\", "\\\\").replace("'", "\\'")
 
 

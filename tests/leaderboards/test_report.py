@@ -161,8 +161,8 @@ def test_the_wandb_form_has_the_same_text(report, monkeypatch):
     pytest.importorskip("wandb_workspaces")
     from trainoff.leaderboards.report.workspaces import blocks_of
 
-    spec = json.dumps([block._to_model().model_dump(by_alias=True, exclude_none=True) for block in blocks_of(report, "", "")],
-                      ensure_ascii=False)  # fmt: skip
+    made = [block._to_model().model_dump(by_alias=True, exclude_none=True) for block in blocks_of(report, "", "")]
+    spec = json.dumps(made, ensure_ascii=False)
     for block in report.blocks:
         if isinstance(block, (Heading, Verdict)):
             assert json.dumps(block.text, ensure_ascii=False)[1:-1] in spec

@@ -137,8 +137,8 @@ def test_a_whole_run_and_the_same_command_again(server, tmp_path, monkeypatch):
 
     def run(**changes):
         return subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1", **changes}, capture_output=True, text=True,
-            timeout=240, check=False,
+            command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1", **changes}, capture_output=True,
+            text=True, timeout=240, check=False,
         )  # fmt: skip
 
     lost = run(WANDB_BASE_URL="http://127.0.0.1:9")

@@ -69,7 +69,7 @@ def test_nothing_heavy_is_imported_on_either_side(tmp_path):
 import json, sys
 import trainoff.leaderboards.publishing.publish, trainoff.leaderboards.publishing.offline
 import trainoff.leaderboards.publishing.pull, trainoff.leaderboards.publishing.live
-first = [name for name in {HEAVY + ("wandb", "wandb_workspaces")!r} if name in sys.modules]
+first = [name for name in {(*HEAVY, "wandb", "wandb_workspaces")!r} if name in sys.modules]
 import trainoff.leaderboards.publishing.wandb_process, trainoff.leaderboards.report.workspaces
 print(json.dumps([first, [name for name in {HEAVY[:2]!r} if name in sys.modules]]))
 """
@@ -93,7 +93,8 @@ def test_a_suite_with_a_secret_is_refused_before_anything_is_written(tmp_path, m
     monkeypatch.chdir(tmp_path)
     secret = "hf_" + "abcdefGHIJ" * 4
     (tmp_path / "s.yaml").write_text(
-        "name: s\nseeds: 1\nrecipes: {adamw: {}}\ntasks:\n  t: {module: classifier, metric: accuracy, budget: {epochs: 1},\n"
+        "name: s\nseeds: 1\nrecipes: {adamw: {}}\n"
+        "tasks:\n  t: {module: classifier, metric: accuracy, budget: {epochs: 1},\n"
         f"    data: {{class_path: my_project.Data, init_args: {{token: {secret}}}}}}}\n"
     )
     (tmp_path / "my_project.py").write_text(
