@@ -76,8 +76,11 @@ class Server:
 
     Args:
         refuse: A status in place of every answer; None for none.
-        refuse_every: Each so-manieth request is answered with status 500; 0 for none.
+        refuse_every: Each so-manieth request is refused; 0 for none.
+        refuse_status: With which status.
         refuse_from: Requests from this one on are refused with status 500; None for none.
+        hang_from: Requests from this one on are never answered; None for none.
+        denies_runs: Whether runs are refused for want of rights, though the project passes for writable.
         silent: Whether it accepts connections and never answers.
         read_only: Whether nobody may write to the projects.
         requests: Method, path and GraphQL operation of each request.
@@ -92,7 +95,10 @@ class Server:
 
     refuse: int | None = None
     refuse_every: int = 0
+    refuse_status: int = 500
     refuse_from: int | None = None
+    hang_from: int | None = None
+    denies_runs: bool = False
     silent: bool = False
     read_only: bool = False
     requests: list[str] = field(default_factory=list)
@@ -208,6 +214,8 @@ class Operations:
         if given.get("id"):  # a change of a run that is there
             return self._change(given)
         name, project = given["name"], given["project"]
+        if self.server.denies_runs:
+            raise Denied(403, "permission denied")
         if name in self.server.deleted:
             raise Denied(409, f"run {name} was previously created and deleted; try a new run name")
         self.server.projects.add(project)
@@ -398,7 +406,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         state = self.server_state
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
-        if state.silent:
+        if state.silent or (state.hang_from is not None and len(state.requests) >= state.hang_from):
             time.sleep(30)
             self.close_connection = True
             return
@@ -412,7 +420,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             number = len(state.requests)
             refused = state.refuse
             if state.refuse_every and number % state.refuse_every == 0:
-                refused = 500
+                refused = state.refuse_status
             if state.refuse_from is not None and number >= state.refuse_from:
                 refused = 500
             if refused is not None:

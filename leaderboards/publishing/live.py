@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trainoff.benchmarks.record import Record
 from trainoff.errors import UserError
-from trainoff.leaderboards.publishing.jobs import BeginLive, EndLive, Setup, UploadRun
+from trainoff.leaderboards.publishing.jobs import BeginLive, EndLive, Setup, Supersede, UploadRun
 from trainoff.leaderboards.publishing.ledger import Ledger
 from trainoff.leaderboards.publishing.run_content import begun_content, content_of
 from trainoff.leaderboards.publishing.server_check import Account
@@ -95,6 +95,10 @@ class LiveRuns:
     def _run_id(self, trial: str) -> str:
         if self._ledger is None:
             self._ledger = Ledger(self._folder, self._place)
+        line = self._ledger.find("run", trial)
+        if line is not None and line.digest:  # it is up from an earlier training, to which no rows are to be added
+            self._client.send(Supersede(line.id))
+            self._ledger.deleted("run", trial)
         return self._ledger.run_id(trial)
 
     def _look(self) -> None:

@@ -14,6 +14,7 @@ from trainoff.leaderboards.publishing.publish import (
     REPORT_PAGE,
     Material,
     Published,
+    Wanted,
     Watch,
     board_files,
     digest_of,
@@ -45,15 +46,13 @@ def write_offline(
     need_wandb()
     material = Material.read(folder)
     done = Published(folder=folder / "wandb", notes=material.note)
-    contents = {key: content_of(record) for key, record in material.records.items()}
+    wanted = {key: Wanted.of(record) for key, record in material.records.items()}
     with RunFolder(folder), tempfile.TemporaryDirectory(prefix="trainoff-wandb-") as scratch:
         ledger = Ledger(folder, f"offline/{entity or ''}/{project}")
         setup = Setup(project, entity or "", str(folder.resolve()), offline=True)
         with WandbClient(setup, "", "", Path(scratch) / "log", stall_seconds) as client:
-            missing = [
-                key for key, content in contents.items() if not _is_written(ledger, folder, key, content.digest)
-            ]
-            done.found = len(contents) - len(missing)
+            missing = [key for key, each in wanted.items() if not _is_written(ledger, folder, key, each.digest)]
+            done.found = len(wanted) - len(missing)
             pending = 0
             waiting = list(reversed(missing))
             watch(0, len(missing))
@@ -61,15 +60,15 @@ def write_offline(
                 while waiting and pending < AT_A_TIME:
                     key = waiting.pop()
                     line = ledger.find("run", key)
-                    if line is not None and line.digest not in ("", contents[key].digest):
+                    if line is not None and line.digest not in ("", wanted[key].digest):
                         ledger.deleted("run", key)  # trained again: a run of its own
-                    client.send(UploadRun(key, ledger.run_id(key), contents[key]))
+                    client.send(UploadRun(key, ledger.run_id(key), content_of(material.records[key])))
                     pending += 1
                 answer = client.next_answer()
                 pending -= 1
                 if answer.problem:
                     raise UserError(answer.text, str(folder))
-                ledger.arrived("run", answer.key, answer.id, contents[answer.key].digest)
+                ledger.arrived("run", answer.key, answer.id, wanted[answer.key].digest)
                 done.uploaded += 1
                 watch(done.uploaded, len(missing))
             files = board_files(material, Path(scratch))

@@ -32,7 +32,7 @@ from trainoff.leaderboards.publishing.jobs import (
     UploadRun,
 )
 from trainoff.leaderboards.publishing.ledger import Ledger
-from trainoff.leaderboards.publishing.run_content import RunContent, content_of
+from trainoff.leaderboards.publishing.run_content import content_of
 from trainoff.leaderboards.publishing.server_check import AGAIN, Account, check
 from trainoff.leaderboards.publishing.wandb_client import STALL_SECONDS, WandbClient, need_wandb
 from trainoff.leaderboards.render import render
@@ -154,6 +154,27 @@ def publish(
         return publishing.done
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """As much of a run's content as tells whether it is up: ten thousand whole ones would be hundreds of megabytes.
+
+    Args:
+        name: The run's.
+        digest: Of the content.
+        rows: How many there are.
+    """
+
+    name: str
+    digest: str
+    rows: int
+
+    @classmethod
+    def of(cls, record: Record) -> Wanted:
+        """Of a record's run."""
+        content = content_of(record)
+        return cls(content.name, content.digest, len(content.rows))
+
+
 class Publishing:
     """One call of :func:`publish`.
 
@@ -173,7 +194,7 @@ class Publishing:
         self.watch = watch
         self.ledger = Ledger(material.folder, account.place(project))
         self.done = Published()
-        self.contents: dict[str, RunContent] = {}
+        self.wanted: dict[str, Wanted] = {}
 
     def send_report(self) -> None:
         """The board as an artifact, and the Report on it and on the runs."""
@@ -183,11 +204,10 @@ class Publishing:
     def send_runs(self) -> None:
         """The runs that are not up, or not whole."""
         self.client.ask(MakeProject())
-        contents = {key: content_of(record) for key, record in self.material.records.items()}
-        self.contents = contents
+        self.wanted = {key: Wanted.of(record) for key, record in self.material.records.items()}
         self.done.notes += self.material.note
         missing = self._missing(self._there())
-        self.done.found = len(contents) - len(missing)
+        self.done.found = len(self.wanted) - len(missing)
         self._upload(missing)
         self._verify(missing)
 
@@ -197,18 +217,18 @@ class Publishing:
     def _missing(self, there: dict[str, FoundRun]) -> list[str]:
         """The trials whose run is not up, or not as it should be."""
         missing = []
-        for key, content in self.contents.items():
+        for key, wanted in self.wanted.items():
             line = self.ledger.find("run", key)
             if line is not None and line.digest and line.id not in there:
                 self.ledger.deleted("run", key)  # it was up: somebody deleted it
                 line = None
-            if line is not None and line.digest and line.digest != content.digest:
+            if line is not None and line.digest and line.digest != wanted.digest:
                 # The trial was trained again. A run's rows can only be added to, so the new ones make a new run.
                 self.client.ask(Supersede(line.id))
                 self.ledger.deleted("run", key)
-                self.done.notes.append(f"{content.name}: trained again, so it is a new run; {line.id} is superseded")
+                self.done.notes.append(f"{wanted.name}: trained again, so it is a new run; {line.id} is superseded")
                 line = None
-            if line is None or not line.digest or not _is_whole(there.get(line.id), content):
+            if line is None or not line.digest or not _is_whole(there.get(line.id), wanted):
                 missing.append(key)
         return missing
 
@@ -219,7 +239,8 @@ class Publishing:
         while waiting or pending:
             while waiting and pending < AT_A_TIME:
                 key = waiting.pop()
-                self.client.send(UploadRun(key, self.ledger.run_id(key), self.contents[key]))
+                content = content_of(self.material.records[key])
+                self.client.send(UploadRun(key, self.ledger.run_id(key), content))
                 pending += 1
             answer = self.client.next_answer()
             pending -= 1
@@ -251,8 +272,8 @@ class Publishing:
         short = []
         for key in keys:
             identity = self.ledger.run_id(key)
-            if _is_whole(there.get(identity), self.contents[key]):
-                self.ledger.arrived("run", key, identity, self.contents[key].digest)
+            if _is_whole(there.get(identity), self.wanted[key]):
+                self.ledger.arrived("run", key, identity, self.wanted[key].digest)
             else:
                 short.append(key)
         if short:
@@ -297,8 +318,8 @@ class Publishing:
         self.done.address = answer.address
 
 
-def _is_whole(run: FoundRun | None, content: RunContent) -> bool:
-    return run is not None and run.state in _FINISHED and run.rows >= len(content.rows)
+def _is_whole(run: FoundRun | None, wanted: Wanted) -> bool:
+    return run is not None and run.state in _FINISHED and run.rows >= wanted.rows
 
 
 def board_files(material: Material, place: Path) -> dict[str, str]:

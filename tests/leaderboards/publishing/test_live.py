@@ -98,6 +98,23 @@ def test_a_trial_that_is_tried_again_goes_on_as_the_same_run(server, folder):
     expect_whole(server, [record])
 
 
+@pytest.mark.slow
+def test_a_trial_that_is_run_again_is_a_run_of_its_own(server, folder):
+    publish(folder, "p", with_report=False)
+    made = records()
+    record = made[2]
+    old = server.run_of("p", record.trial.id)
+    record.curves.val_loss[-1] = 0.123
+    with LiveRuns(folder, "p", check("p")) as runs:
+        train(record, runs.begin(Trial(record)), 4)
+        wait_for(lambda: len(server.runs["p"]) > len(made))
+        runs.end(record)
+        wait_for(lambda: "superseded" in old.tags)
+    assert old.values["stage"] == "superseded"
+    del server.runs["p"][old.name]
+    expect_whole(server, made)
+
+
 def test_nothing_waits_for_a_server_that_hangs(server, folder, monkeypatch):
     monkeypatch.setattr(live, "_SECONDS_AT_END", 2.0)
     account = check("p")

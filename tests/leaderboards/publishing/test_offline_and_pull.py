@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from published_runs import expect_whole
 from publishing_records import records, run_folder
 from wandb_server import ENTITY
@@ -53,6 +54,7 @@ def test_offline_runs_are_what_wandb_sync_takes(server, folder, monkeypatch, cap
     expect_whole(server, made)
 
 
+@pytest.mark.slow
 def test_records_of_several_machines_become_one_board(server, tmp_path):
     made = records()
     one = run_folder(tmp_path / "one", made[:7])
@@ -79,6 +81,7 @@ def test_records_of_several_machines_become_one_board(server, tmp_path):
     assert len(server.runs["p"]) == count
 
 
+@pytest.mark.slow
 def test_a_record_that_is_there_stays_as_it_is(server, tmp_path, folder):
     publish(folder, "p", with_report=False)
     mine = tmp_path / "mine"

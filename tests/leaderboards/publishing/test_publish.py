@@ -15,7 +15,9 @@ from wandb_server import ENTITY, KEY
 from trainoff import read_board
 from trainoff.benchmarks.record import to_json
 from trainoff.errors import UserError
+from trainoff.leaderboards.publishing.ledger import Ledger
 from trainoff.leaderboards.publishing.publish import publish
+from trainoff.leaderboards.publishing.server_check import check
 
 
 def test_everything_arrives_once_and_a_second_publish_changes_nothing(server, folder):
@@ -114,6 +116,7 @@ def test_new_records_are_added_and_the_same_report_is_updated(server, folder):
     expect_whole(server, made)
 
 
+@pytest.mark.slow
 def test_what_was_deleted_meanwhile_is_made_anew(server, folder):
     publish(folder, "p")
     made = records()
@@ -197,6 +200,44 @@ def test_a_server_that_breaks_in_the_middle_is_left_in_one_line_and_finished_lat
     expect_whole(server, records())
 
 
+@pytest.mark.slow
+def test_a_run_that_was_deleted_before_it_was_whole_gets_a_new_id(server, folder):
+    """Nobody could know: W&B says so when the id is used again."""
+    made = records()
+    ledger = Ledger(folder, f"{server.url.removeprefix('http://')}/{ENTITY}/p")
+    server.deleted.add(ledger.run_id(made[0].trial.id))
+    publish(folder, "p", with_report=False)
+    assert not server.deleted & server.runs["p"].keys()
+    expect_whole(server, made)
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_in_the_middle_is_left_in_one_line_and_finished_later(server, folder):
+    server.hang_from = 30
+    start = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        publish(folder, "p", stall_seconds=3, with_report=False)
+    assert time.monotonic() - start < 20
+    assert str(caught.value).endswith("nothing has arrived for 3 s; run the same command again later")
+    server.hang_from = None
+    publish(folder, "p", with_report=False)
+    expect_whole(server, records())
+
+
+def test_rights_that_only_the_runs_lack_are_one_line(server, folder):
+    server.denies_runs = True
+    with pytest.raises(UserError, match="no right to write to this project") as caught:
+        publish(folder, "p", with_report=False)
+    assert caught.value.where == f"{ENTITY}/p"
+
+
+@pytest.mark.slow
+def test_a_server_that_slows_down_ends_complete(server, folder):
+    server.refuse_every, server.refuse_status = 3, 429
+    publish(folder, "p", with_report=False)
+    expect_whole(server, records())
+
+
 FAULTS = {
     "status 500": (lambda server: setattr(server, "refuse", 500), "answers with status 500"),
     "status 429": (lambda server: setattr(server, "refuse", 429), "asks to slow down"),
@@ -232,7 +273,7 @@ def test_a_key_from_the_netrc_file_serves(server, folder, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY")
     with open(os.environ["NETRC"], "w") as file:
         file.write(f"machine {server.url.removeprefix('http://')}\n  login user\n  password {KEY}\n")
-    assert publish(folder, "p").uploaded == len(records())
+    assert check("p").key == KEY
 
 
 def test_a_project_without_rights(server, folder, capsys):
@@ -260,6 +301,7 @@ def _expect_line(folder, capsys, said, place, *more):
     assert not (folder / "wandb.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_and_the_same_command_again(server, tmp_path):
     import os
     import signal
