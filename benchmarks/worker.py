@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import sklearn.datasets  # noqa: F401 (half a second, and the first thing most shipped suites load)
@@ -19,7 +20,12 @@ from trainoff.registry import provide_classes
 
 
 def run_trial(
-    trial: Trial, trials_beside: int, git: str, classes: Mapping[str, Any], checkpoint: CheckpointPlace | None
+    trial: Trial,
+    trials_beside: int,
+    git: str,
+    classes: Mapping[str, Any],
+    checkpoint: CheckpointPlace | None = None,
+    spool: str = "",
 ) -> Record:
     """Train one trial, here or, where its recipe asks for several devices, on a process for each.
 
@@ -29,13 +35,16 @@ def run_trial(
         git: State of the working directory.
         classes: Classes that cannot be imported here, by class path.
         checkpoint: Where it keeps its checkpoint, and how often; None for none.
+        spool: File that takes the epochs' values while it trains; empty for none.
 
     Raises:
         UserError: For a mistake that the user can mend.
     """
     if checkpoint is not None and not checkpoint.path.parent.parent.is_dir():
         checkpoint = None  # another machine, which does not see the run folder
-    surroundings = Surroundings(trials_beside, git, checkpoint)
+    if spool and not Path(spool).parent.is_dir():
+        spool = ""  # likewise
+    surroundings = Surroundings(trials_beside, git, checkpoint, spool)
     ranks = processes_of(trial.setting.get("strategy"))
     if ranks > 1:
         return train_on_ranks(trial, surroundings, classes, ranks)

@@ -127,6 +127,8 @@ def _parser() -> tuple[_Parser, list[str]]:
     _add_search(commands)
     _add_board(commands)
     _add_compare(commands)
+    _add_publish(commands)
+    _add_pull(commands)
     _add_list(commands)
     _add_show(commands)
     _add_check(commands)
@@ -152,6 +154,8 @@ def _add_run(commands: Commands[_Parser]) -> None:
         choices=("failed", "all"),
         help="run finished trials again: the failed ones, or all",
     )
+    run.add_argument("--wandb", metavar="PROJECT", help="each trial is a Weights & Biases run while it trains")
+    run.add_argument("--entity", metavar="E", help="of --wandb: the user or team; the account's own by default")
     run.add_argument("--json", action="store_true", help="the board as JSON rows")
 
 
@@ -222,6 +226,23 @@ def _add_compare(commands: Commands[_Parser]) -> None:
     compare.add_argument("first", metavar="A", help="a recipe, as the board writes it")
     compare.add_argument("second", metavar="B", help="another one")
     compare.add_argument("--json", action="store_true", help=_JSON)
+
+
+def _add_publish(commands: Commands[_Parser]) -> None:
+    publish = commands.add_parser("publish", help="a run folder as Weights & Biases runs and a Report")
+    publish.add_argument("folder", metavar="DIR", help="a run folder")
+    publish.add_argument("--project", required=True, metavar="P", help="the W&B project; made where it is missing")
+    publish.add_argument("--entity", metavar="E", help="its user or team; the account's own by default")
+    publish.add_argument(
+        "--offline", action="store_true", help="write runs for `wandb sync` and the Report as a page; no network"
+    )
+
+
+def _add_pull(commands: Commands[_Parser]) -> None:
+    pull = commands.add_parser("pull", help="records back from the runs that were published")
+    pull.add_argument("project", metavar="PROJECT", help="the W&B project")
+    pull.add_argument("--entity", metavar="E", help="its user or team; the account's own by default")
+    pull.add_argument("--out", metavar="DIR", help="the run folder; runs/<project> by default")
 
 
 def _add_list(commands: Commands[_Parser]) -> None:

@@ -43,6 +43,7 @@ from trainoff.benchmarks.record import (
     Status,
 )
 from trainoff.benchmarks.task_building import build_datamodule, build_module
+from trainoff.benchmarks.tracking import CurveSpool
 from trainoff.benchmarks.trial import Trial
 from trainoff.errors import UserError
 from trainoff.modules.checkpoint_io import AtomicCheckpointIO
@@ -60,11 +61,13 @@ class Surroundings:
         trials_beside: How many other trials may run at the same time.
         git: State of the working directory that the run was started from.
         checkpoint: Where the trial keeps its checkpoint, and how often; None for none.
+        spool: File that takes the epochs' values while it trains; empty for none.
     """
 
     trials_beside: int = 0
     git: str = ""
     checkpoint: CheckpointPlace | None = None
+    spool: str = ""
 
 
 class _Training:
@@ -218,6 +221,8 @@ def train(trial: Trial, surroundings: Surroundings) -> Record:
         UserError: For a mistake that the user can mend; no record comes of it.
     """
     training = _Training(trial, checkpoint=surroundings.checkpoint)
+    if surroundings.spool:
+        training.last = [CurveSpool(surroundings.spool, training.curves.curves)]
     status: Status = "ok"
     failure: Failure | None = None
     try:
