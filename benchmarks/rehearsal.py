@@ -105,6 +105,12 @@ def _check_strategy(trial: Trial) -> None:
             "strategy.nodes",
         )
     processes = processes_of(trial.setting.get("strategy"))
+    if strategy_name(recipe) == "xla" and processes > 1:
+        raise UserError(
+            f"asks for {processes} TPU cores; a suite's trial trains on one. In a script of your own: "
+            "L.Trainer(**recipe.trainer_arguments()).fit(recipe.apply(module), datamodule)",
+            "strategy.devices",
+        )
     if isinstance(recipe.batch, int) and recipe.batch % processes and strategy_name(recipe) != "model_parallel":
         raise UserError(
             f"a batch of {recipe.batch} cannot be shared equally by {processes} devices; make it a multiple of "
