@@ -18,6 +18,7 @@ def test_options_reach_lightnings_strategy(monkeypatch):
         def __init__(self, **options):
             given.update(options)
 
+    monkeypatch.setattr("trainoff.modules.strategy_requirements.find_spec", lambda name: name)
     monkeypatch.setattr(lightning.pytorch.strategies, "XLAStrategy", Strategy)
     recipe = Recipe(strategy={"name": "xla", "devices": 8, "sync_module_states": False}, precision="bf16-true")
     arguments = recipe.trainer_arguments()
@@ -29,7 +30,7 @@ def test_options_reach_lightnings_strategy(monkeypatch):
 
 def test_without_torch_xla_one_line_says_so(monkeypatch):
     monkeypatch.setattr("trainoff.modules.strategy_requirements.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="^strategy: 'xla' needs the package torch_xla, which is not installed$"):
+    with pytest.raises(UserError, match=r"^strategy: 'xla' needs the package torch_xla, which is not installed$"):
         check_requirements(Recipe(strategy={"name": "xla", "devices": 1}))
 
 
