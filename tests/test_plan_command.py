@@ -8,8 +8,8 @@ import pytest
 
 from trainoff.command_line import main
 
-GPT = ("--net", "gpt2", "--net.width", "32", "--net.depth=2", "--net.heads", "2")
-SMALL = (*GPT, "--input-shape", "16", "--output-size", "100")
+GPT = ("--net", "gpt2", "--net.width", "32", "--net.depth=2", "--net.heads", "4")
+SMALL = (*GPT, "--net.dropout", "0", "--input-shape", "16", "--output-size", "100")
 
 
 def planned(capsys, *arguments):
@@ -20,8 +20,8 @@ def planned(capsys, *arguments):
 def test_a_net_is_planned_under_each_strategy(capsys):
     plan = planned(capsys, *SMALL, "--devices", "4", "--batch", "8", "--memory", "1MB", "--recipe", "adamw")
     rows = {row["strategy"]: row for row in plan["strategies"]}
-    assert list(rows) == ["single_device", "ddp", "deepspeed 1", "deepspeed 2", "fsdp"]
-    assert [row["samples"] for row in rows.values()] == [8, 2, 2, 2, 2]
+    assert list(rows) == ["single_device", "ddp", "deepspeed 1", "deepspeed 2", "fsdp", "tensor"]
+    assert [row["samples"] for row in rows.values()] == [8, 2, 2, 2, 2, 8]
     peaks = {name: row["memory"]["peak"] for name, row in rows.items()}
     assert peaks["deepspeed 2"] < peaks["deepspeed 1"] < peaks["ddp"]
     assert {name: row["fits"] for name, row in rows.items()} == {name: peak <= 10**6 for name, peak in peaks.items()}
@@ -37,7 +37,7 @@ def test_all_ways_to_say_a_net_and_a_recipe_agree(capsys):
     mapping = planned(
         capsys,
         "--net",
-        "{name: gpt2, width: 32, depth: 2, heads: 2}",
+        "{name: gpt2, width: 32, depth: 2, heads: 4, dropout: 0}",
         *SMALL[-4:],
         "--recipe",
         "{optimizer: {name: sgd, momentum: 0.9, lr: 1e-2}}",
@@ -53,7 +53,7 @@ def test_what_needs_whole_parameters_is_not_planned_sharded(capsys):
     arguments = (*SMALL, "--devices", "2", "--batch", "4", "--recipe", "adamw-ema")
     plan = planned(capsys, *arguments)
     assert "fsdp" not in [row["strategy"] for row in plan["strategies"]]
-    assert list(plan["refused"]) == ["fsdp"]
+    assert list(plan["refused"]) == ["fsdp", "tensor"]
     assert main(["plan", *arguments, "--strategy", "fsdp"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

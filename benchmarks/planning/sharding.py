@@ -1,53 +1,65 @@
-"""A net sharded by FSDP2 over devices that are not there: torch's fake process group answers for the others."""
+"""A net sharded over devices that are not there: torch's fake process group answers for the others."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import cast
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
 
 import lightning as L
 import torch.distributed
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import _disable_current_modes
 
 from trainoff.errors import UserError
-from trainoff.modules.activation_checkpointing import repeated_blocks
+from trainoff.modules.sharding import shard_net
 
 
 @contextlib.contextmanager
-def fake_devices(number: int) -> Iterator[DeviceMesh]:
-    """A mesh of so many devices, of which this process is the first.
+def fake_devices(data: int, tensor: int) -> Iterator[ModelParallelStrategy]:
+    """Lightning's strategy on a mesh of devices, of which this process is the first.
+
+    Args:
+        data: Devices that share the batch, and each parameter.
+        tensor: Devices that split each layer.
 
     Raises:
         UserError: Where this process is one of several real ones.
     """
     if torch.distributed.is_initialized():
         raise UserError("this process is one of several already; plan in one of its own", "plan")
-    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=number)
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=data * tensor)
+    strategy = ModelParallelStrategy(data, tensor)
     try:
-        yield init_device_mesh("cpu", (number,))
+        names = ("data_parallel", "tensor_parallel")
+        strategy._device_mesh = init_device_mesh("cpu", (data, tensor), mesh_dim_names=names)
+        with mock.patch.object(DeviceMesh, "__init__", functools.partialmethod(_make_mesh, DeviceMesh.__init__)):
+            yield strategy
     finally:
         torch.distributed.destroy_process_group()
 
 
-def shard_net(module: L.LightningModule, mesh: DeviceMesh) -> nn.Module:
-    """Shard the module's net fully: each block that repeats by itself, then the rest (Zhao et al. 2023).
+def _make_mesh(mesh: DeviceMesh, make: Callable[..., None], *arguments: Any, **named: Any) -> None:
+    """A part of a mesh is a tensor of ranks, whose values are looked at: it is not to be a fake one."""
+    with _disable_current_modes():
+        make(mesh, *arguments, **named)
 
-    Returns:
-        The net.
+
+def shard_module(module: L.LightningModule, strategy: ModelParallelStrategy) -> nn.Module:
+    """Shard the module's net as a training does, and return it.
 
     Raises:
-        UserError: Where the module has several nets.
+        UserError: Where the module has several nets, or its net cannot be split.
     """
     nets = [net for net in module.children() if next(net.parameters(), None) is not None]
     if len(nets) != 1:
         raise UserError(
             f"{type(module).__name__} has {len(nets)} nets with parameters; one can be sharded", "strategy"
         )
-    net = nets[0]
-    for name in repeated_blocks(net):
-        fully_shard(net.get_submodule(name), mesh=mesh)
-    return cast(nn.Module, fully_shard(net, mesh=mesh))
+    shard_net(strategy, nets[0])
+    return nets[0]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import lightning as L
 
-from trainoff.benchmarks.planning.sharding import fake_devices, shard_net
+from trainoff.benchmarks.planning.sharding import fake_devices, shard_module
 from trainoff.benchmarks.planning.tracked_step import Kernels, StepMemory, track_step
 from trainoff.errors import UserError, closest
 from trainoff.modules.recipe import Recipe
@@ -23,9 +23,9 @@ ROWS = {
     "ddp_spawn": ("ddp",),
     "deepspeed": ("deepspeed 1", "deepspeed 2", "fsdp"),
     "fsdp": ("fsdp",),
-    "model_parallel": ("fsdp",),
+    "model_parallel": ("fsdp", "tensor"),
 }
-ALL_ROWS = ("single_device", "ddp", "deepspeed 1", "deepspeed 2", "fsdp")
+ALL_ROWS = ("single_device", "ddp", "deepspeed 1", "deepspeed 2", "fsdp", "tensor")
 _BUCKET_ELEMENTS = 200_000_000  # of DeepSpeed's reduction, as Lightning sets it
 
 
@@ -34,7 +34,7 @@ class StrategyMemory:
     """Bytes on each device under one strategy.
 
     Args:
-        strategy: Its name; DeepSpeed's with the stage.
+        strategy: Its name; DeepSpeed's with the stage; ``tensor`` where layers are split, ``mesh 2x4`` where both.
         devices: That share the batch.
         samples: On each device in a step.
         how: Tracked operation by operation, or the tracked numbers of one device divided by a formula.
@@ -74,15 +74,20 @@ class Training:
         """On one device."""
         return self._track(samples, None)
 
-    def track_sharded(self, samples: int, devices: int) -> StepMemory:
-        """On one of several devices that a net is sharded over by FSDP2.
+    def track_sharded(self, samples: int, data: int, tensor: int = 1) -> StepMemory:
+        """On one of several devices that a net is sharded over, as by Lightning's ModelParallelStrategy.
+
+        Args:
+            samples: On the device.
+            data: Devices that share the batch, and each parameter (FSDP2).
+            tensor: Devices that split each layer.
 
         Raises:
             UserError: Where the module or the recipe needs its parameters whole.
         """
-        with fake_devices(devices) as mesh:
+        with fake_devices(data, tensor) as strategy:
             try:
-                return self._track(samples, functools.partial(shard_net, mesh=mesh))
+                return self._track(samples, functools.partial(shard_module, strategy=strategy))
             except UserError:
                 raise
             except Exception as error:  # whatever in torch or a regularizer does not take sharded tensors
@@ -125,7 +130,8 @@ def plan_strategies(
     Raises:
         UserError: Where the batch is not shared equally, or the module or the recipe cannot be sharded.
     """
-    if rows != ("single_device",) and samples % devices:
+    shares_batch = any(row not in ("single_device", "tensor") and not row.startswith("mesh ") for row in rows)
+    if shares_batch and samples % devices:
         raise UserError(f"{samples} samples cannot be shared equally by {devices} devices", "--batch")
     share = samples // devices
     track, formulas = functools.cache(training.track), {"ddp": _ddp, "deepspeed 1": _zero1, "deepspeed 2": _zero2}
@@ -137,8 +143,11 @@ def plan_strategies(
         elif row in formulas:
             planned.append(StrategyMemory(row, devices, share, "formula", formulas[row](track(share), devices, mixed)))
         else:
+            data, tensor = mesh_of_row(row, devices)
+            part = samples // data  # those that split layers see the same samples
             try:
-                planned.append(StrategyMemory(row, devices, share, "tracked", training.track_sharded(share, devices)))
+                sharded = training.track_sharded(part, data, tensor)
+                planned.append(StrategyMemory(row, devices, part, "tracked", sharded))
             except UserError as error:
                 if refused is None:
                     raise
@@ -178,6 +187,14 @@ def _zero(single: StepMemory, devices: int, mixed: bool, gradients_divided: bool
         single, parameters=parameters, gradients=gradients, optimizer_state=state, peak=peak,
         copies=single.copies + bucket,
     )  # fmt: skip
+
+
+def mesh_of_row(row: str, devices: int) -> tuple[int, int]:
+    """Devices that share the batch, and devices that split layers."""
+    if row.startswith("mesh "):
+        data, tensor = row.removeprefix("mesh ").split("x")
+        return int(data), int(tensor)
+    return (1, devices) if row == "tensor" else (devices, 1)
 
 
 def rows_of(strategy: str) -> tuple[str, ...]:

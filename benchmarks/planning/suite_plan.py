@@ -17,6 +17,7 @@ from trainoff.benchmarks.planning.trial_time import TrialTime, time_trial
 from trainoff.benchmarks.suite import Suite
 from trainoff.benchmarks.task_building import build_module
 from trainoff.modules.recipe import Choice, Recipe
+from trainoff.modules.strategy_requirements import mesh_of
 from trainoff.registry import arguments_of
 
 _MOST_SECONDS = 20.0  # of trainings for the sake of their time, over the whole suite
@@ -159,6 +160,9 @@ def _strategy_of(recipe: Recipe, strategy: str | None, devices: int | None) -> t
     name = strategy or str(choice.get("name", "single_device"))
     if name in ("auto", "single_device"):
         return ("ddp", number) if number > 1 else ("single_device", 1)
+    if name == "model_parallel" and strategy is None:
+        data, tensor = mesh_of(recipe)
+        return ("fsdp" if tensor == 1 else "tensor" if data == 1 else f"mesh {data}x{tensor}"), data * tensor
     rows = rows_of(name)
     return rows[min(int(options.get("stage", 2)), len(rows)) - 1], number
 

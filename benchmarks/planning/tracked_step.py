@@ -11,14 +11,13 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
-from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
-from torch.distributed._tools.mem_tracker import MemTracker
-from torch.distributed._tools.mod_tracker import ModTracker
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from trainoff.benchmarks.meters.flops import FlopMeter
 from trainoff.benchmarks.planning.fake_tensors import FusedAttention, fake_tensors
+from trainoff.benchmarks.planning.trackers import ShardedTracker, Tracker
 from trainoff.benchmarks.quiet import quiet
 from trainoff.modules.recipe import Recipe
 
@@ -53,76 +52,6 @@ class StepMemory:
     flops_per_sample: int
 
 
-class _Totals:
-    """What both trackers have in common here: sums for the device, none for each module."""
-
-    _curr_mem_snap: dict[torch.device, dict[Any, int]]
-    _peak_mem: dict[torch.device, int]
-    _in_opt: bool
-    _ref_class: Any
-
-    def _update_peak_stats(self, peak_state: Any) -> None:
-        """Torch's own looks at every module at every operation, which takes most of the time."""
-        for device, kinds in self._curr_mem_snap.items():
-            self._peak_mem[device] = max(self._peak_mem.get(device, 0), kinds["Total"])
-
-    def _track_optimizer_states(self, kind: Any, optimizer: Any) -> None:
-        """Torch's own takes every optimizer's state to be tensors by name."""
-        for leaf in tree_leaves(dict(optimizer.state)):
-            if isinstance(leaf, Tensor):
-                self._update_and_maybe_create_winfos(leaf, self._ref_class.OPT)  # type: ignore[attr-defined]
-
-    def total(self) -> int:
-        """Bytes at this moment."""
-        return sum(kinds["Total"] for kinds in self._curr_mem_snap.values())
-
-    def of(self, *words: str) -> int:
-        """Bytes at this moment of the kinds with these names."""
-        return sum(
-            size
-            for kinds in self._curr_mem_snap.values()
-            for kind, size in kinds.items()
-            if getattr(kind, "value", "") in words
-        )
-
-    def peak(self) -> int:
-        """The most bytes at one time."""
-        return sum(self._peak_mem.values())
-
-    def set_in_optimizer(self, is_in: bool) -> None:
-        """Lightning runs forward and backward passes inside the optimizer's step: what is made there is not its."""
-        self._in_opt = is_in
-
-
-class _NoModules(ModTracker):
-    """Follows no module: torch's hooks fail on gradients of gradients, and cost half of the time.
-
-    What they would tell is whose memory it is; parameters and gradients are found without them.
-    """
-
-    def __enter__(self) -> _NoModules:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        pass
-
-
-class _Tracker(_Totals, MemTracker):
-    """Of modules that are whole on the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._mod_tracker = _NoModules()  # type: ignore[no-untyped-call]
-
-
-class _ShardedTracker(_Totals, FSDPMemTracker):
-    """Of FSDP2's."""
-
-    def _instrument_optimizer(self) -> None:
-        """Lightning builds the optimizer after the tracker has begun: whichever takes a step."""
-        self._register_global_optimizer_hook()
-
-
 class _FakeDevice(SingleDeviceStrategy):
     """A device that needs no transfers; tells the tracker where the optimizer's step is not the optimizer's.
 
@@ -130,7 +59,7 @@ class _FakeDevice(SingleDeviceStrategy):
         tracker: Of whole modules; it has begun.
     """
 
-    def __init__(self, tracker: _Tracker | _ShardedTracker) -> None:
+    def __init__(self, tracker: Tracker | ShardedTracker) -> None:
         super().__init__(torch.device("cpu"))
         self.tracker = tracker
 
@@ -155,19 +84,20 @@ class _OneOfMany(_FakeDevice):
     """
 
     def __init__(self, shard: Shard, stack: contextlib.ExitStack) -> None:
-        super().__init__(_Tracker())  # which never begins
+        super().__init__(Tracker())  # which never begins
         self.shard = shard
         self.stack = stack
 
     def model_to_device(self) -> None:
         """Shard, as Lightning's ModelParallelStrategy does before the optimizers are built."""
         assert self.lightning_module is not None
-        self.tracker = _ShardedTracker(self.shard(self.lightning_module))
+        net = self.shard(self.lightning_module)
+        self.tracker = ShardedTracker(net) if isinstance(net, FSDPModule) else Tracker()  # else of split layers
         self.stack.enter_context(self.tracker)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """The module's."""
-        self.tracker.reset_mod_stats()  # which FSDP2's wants before each forward pass
+        self.tracker.reset_mod_stats()  # which that of FSDP2 wants before each forward pass
         return super().training_step(*args, **kwargs)
 
 
@@ -235,7 +165,7 @@ class _Watch(L.Callback):
         self.parameter_count = self.before_forward = self.gradients = self.activations = self.standing = 0
 
     @property
-    def tracker(self) -> _Tracker | _ShardedTracker:
+    def tracker(self) -> Tracker | ShardedTracker:
         """That has begun."""
         return self.strategy.tracker
 
@@ -244,7 +174,7 @@ class _Watch(L.Callback):
         self.parameter_count = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
         if self.keeps_best:
             self.best = [_local(tensor).detach().clone() for tensor in pl_module.state_dict().values()]
-        if isinstance(self.tracker, _Tracker):
+        if isinstance(self.tracker, Tracker):
             self.tracker.track_external(pl_module, *trainer.optimizers)
         self.tracker._peak_mem.clear()
 
@@ -252,7 +182,7 @@ class _Watch(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """The activations of this batch come on top of what is there."""
-        if isinstance(self.tracker, _ShardedTracker) and self.batches == self.batches_of_step:
+        if isinstance(self.strategy, _OneOfMany) and self.batches == self.batches_of_step:
             # In the steps before, torch found out how operations are sharded, on fake tensors of the whole size.
             self.tracker._peak_mem.clear()
         self.before_forward = self.tracker.of("Activation")
@@ -295,7 +225,7 @@ def track_step(
         batches: One step's: as many as the recipe has micro-batches, of one device's samples. Only shapes and types
             count.
         facts: What the module takes from a DataModule: ``input_shape``, ``output_size`` and the like.
-        shard: Shards the module's net by FSDP2, on a process group that exists, and returns it.
+        shard: Shards the module's net, on a process group that exists, and returns it.
         keeps_best: Whether the best state so far is kept on the device.
         kernels: Those of a GPU attend without keeping the weights of attention, with dropout too.
 
@@ -311,7 +241,7 @@ def track_step(
             stack.enter_context(FusedAttention())
         stack.enter_context(quiet())
         module = build()
-        strategy = _FakeDevice(_Tracker()) if shard is None else _OneOfMany(shard, stack)
+        strategy = _FakeDevice(Tracker()) if shard is None else _OneOfMany(shard, stack)
         if shard is None:
             stack.enter_context(strategy.tracker)
         watch, flops = _Watch(strategy, len(batches), keeps_best), FlopMeter()

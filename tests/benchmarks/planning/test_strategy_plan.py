@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainoff.benchmarks.planning.net_training import NetTraining, parts_of
-from trainoff.benchmarks.planning.sharding import fake_devices, shard_net
+from trainoff.benchmarks.planning.sharding import fake_devices, shard_module
 from trainoff.benchmarks.planning.strategy_plan import (
     ALL_ROWS,
     Training,
@@ -81,6 +81,33 @@ def test_a_shard_needs_the_activations_of_its_own_samples():
     assert sharded.peak < alone.peak
 
 
+def test_split_layers_have_their_part_of_each_product():
+    """Megatron-LM (Shoeybi et al. 2019, section 3): of a block's matrices each device has its rows or columns."""
+    net = NetTraining(
+        {"name": "gpt2", "width": 64, "depth": 3, "heads": 4, "dropout": 0.0}, "language_model", (16,), 100
+    )
+    width, depth, devices = 64, 3, 4
+    (split,) = plan_strategies(training_of("adamw", net), 8, devices, ("tensor",))
+    matrices, split_biases, whole_biases = 12 * width**2, (3 + 4) * width, 2 * width
+    block = (matrices + split_biases) // devices + whole_biases + 4 * width  # and two norms
+    assert split.memory.parameters == 4 * ((100 + 16) * width + depth * block + 2 * width)
+    assert split.samples == 8  # all devices see all of them
+    alone = training_of("adamw", net).track(8)
+    assert split.memory.activations < alone.activations
+    assert split.memory.peak < alone.peak
+
+
+def test_a_mesh_does_both():
+    net = NetTraining(
+        {"name": "gpt2", "width": 64, "depth": 3, "heads": 4, "dropout": 0.0}, "language_model", (16,), 100
+    )
+    training = training_of("adamw", net)
+    rows = plan_strategies(training, 8, 4, ("fsdp", "tensor", "mesh 2x2"))
+    assert [row.samples for row in rows] == [2, 8, 4]
+    fully, split, both = (row.memory.parameters for row in rows)
+    assert fully < both < split
+
+
 def test_the_finding_of_shardings_does_not_count():
     """Torch runs each operation on tensors of the whole size once; that is not the devices' memory."""
     wide = NetTraining({"name": "mlp", "hidden": [512] * 4}, "classifier", (512,), 10)
@@ -107,13 +134,13 @@ def test_what_fits_is_what_is_not_larger():
 def test_several_nets_cannot_be_sharded():
     gan = NetTraining.of({"name": "dcgan", "latent": 8, "width": 4}, "", (1, 16, 16), 1)
     recipe = Recipe("adam")
-    with fake_devices(2) as mesh, pytest.raises(UserError, match="one can be sharded"):
+    with fake_devices(2, 1) as strategy, pytest.raises(UserError, match="one can be sharded"):
         track_step(
             lambda: gan.build(recipe),
             recipe,
             [gan.batch(2)],
             gan.facts,
-            functools.partial(shard_net, mesh=mesh),
+            functools.partial(shard_module, strategy=strategy),
         )
 
 
@@ -146,7 +173,7 @@ def test_parts_are_as_equal_as_can_be(samples, parts):
 
 
 def test_strategies_have_their_rows():
-    assert rows_of("model_parallel") == rows_of("fsdp") == ("fsdp",)
+    assert rows_of("fsdp") == ("fsdp",)
     assert rows_of("deepspeed") == ("deepspeed 1", "deepspeed 2", "fsdp")
     with pytest.raises(UserError, match="no plan is made for 'dp'; did you mean ddp"):
         rows_of("dp")

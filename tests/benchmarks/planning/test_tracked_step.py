@@ -90,6 +90,7 @@ def test_attention_on_a_gpu_keeps_no_weights_of_attention():
     assert on_cpu - on_gpu > weights
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_billion_parameters_takes_no_memory():
     net = {"name": "gpt2", "width": 2048, "depth": 24, "heads": 16}
     training = NetTraining(net, "language_model", (1024,), 50_257)
@@ -104,7 +105,12 @@ def test_a_plan_of_a_billion_parameters_takes_no_memory():
     assert time.process_time() - begin < 60  # 6 s alone on a core
 
 
-@pytest.mark.parametrize("name", NETS.names())
+QUICK = ("lenet5", "resnet20", "gpt2", "seq2seq_lstm", "dcgan")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETS.names()]
+)
 def test_every_net_is_planned(name):
     entry = NETS[name]
     image = (3, 32, 32) if name != "lenet5" else (1, 32, 32)
