@@ -31,7 +31,8 @@ class Sleeper(L.LightningModule):
 def measured(module, batch, stage="fit", times=1):
     meter = LatencyMeter()
     for _ in range(times):
-        meter.on_validation_batch_start(SimpleNamespace(state=SimpleNamespace(fn=stage)), module, batch, 0)
+        trainer = SimpleNamespace(state=SimpleNamespace(fn=stage), strategy=None)
+        meter.on_validation_batch_start(trainer, module, batch, 0)
     return meter.latency_seconds
 
 
