@@ -82,7 +82,7 @@ def columns_of(table: TaskTable) -> list[Column]:
          8, False),
         (f"val {metric} after", lambda row: estimate_text(row.metric_after), "validation of what is left", 8, False),
         ("samples/s", lambda row: number(row.samples_per_second), "median training throughput", 13, False),
-        ("speed-up", _speed_up_text, "throughput by that of the same setting on one device (by the devices)", 4, False),
+        ("speed-up", _speed_up_text, "throughput by that of the setting on one device (by the devices)", 4, False),
         ("memory", lambda row: memory_text(row.peak_memory_bytes), "median peak, of several devices the largest's", 14,
          False),
         ("tuned", tuned_text, "chosen on validation; ! at the edge of its grid; ? not chosen, as all settings failed",
