@@ -40,7 +40,9 @@ def test_throughput_by_that_of_the_same_setting_on_one_device():
 
 @pytest.mark.parametrize("change", [{"trials_beside": 1}, {"hardware": "other"}, {"threads": 4}])
 def test_none_under_other_conditions(change):
-    assert rows_of(run("single", 1000.0, SETTING, **change), run("ddp", 1500.0, DDP, devices=2))["ddp"].speed_up is None
+    assert (
+        rows_of(run("single", 1000.0, SETTING, **change), run("ddp", 1500.0, DDP, devices=2))["ddp"].speed_up is None
+    )
 
 
 def test_none_without_the_same_setting():
