@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One torch thread a process: two processes with two threads each fight over two cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check bench docs clean
+.PHONY: demo test test-slow check bench bench-executors docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -35,6 +35,10 @@ check: .venv/installed-test
 bench: .venv/installed
 	$(BIN)/python -m trainoff.benchmarks.measure_steps
 	$(BIN)/python -m trainoff.leaderboards.measure_large_board
+
+# 10,000 trials that train nothing through each executor, and suites of up to 100,000 trials planned.
+bench-executors: .venv/installed-test
+	$(BIN)/python -m trainoff.benchmarks.executors.measure_executors
 
 docs: .venv/installed-test
 	$(BIN)/mkdocs build --strict

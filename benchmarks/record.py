@@ -65,6 +65,8 @@ class Environment(Section):
         threads: Torch threads of the worker.
         trials_beside: How many other trials could run on the machine at the same time.
         engine: How it was trained (``trainer``).
+        resumptions: How many times it went on from a checkpoint, as its process had ended. Peak memory is then of the
+            last process.
     """
 
     packages: dict[str, str]
@@ -77,6 +79,7 @@ class Environment(Section):
     threads: int = 1
     trials_beside: int = 0
     engine: str = "trainer"
+    resumptions: int = 0
 
 
 class Scores(Section):

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from trainoff.benchmarks.checkpoint_interval import CheckpointPlace
 from trainoff.benchmarks.environment import git_state
 from trainoff.benchmarks.executors.choice import ExecutorChoice
 from trainoff.benchmarks.executors.outcome import Executor, Outcome, Raised
 from trainoff.benchmarks.executors.resources import Resources
 from trainoff.benchmarks.failed_record import died_from_outside, failed_record
 from trainoff.benchmarks.known_records import KnownRecords
-from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
+from trainoff.benchmarks.pairs import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
 from trainoff.benchmarks.record import Record
+from trainoff.benchmarks.secret_scan import refuse_secrets
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite
 from trainoff.benchmarks.suite_yaml import dump_yaml
@@ -26,6 +28,9 @@ from trainoff.benchmarks.trial import Stage, Trial
 from trainoff.errors import UserError
 from trainoff.modules.optimizers import OPTIMIZERS
 from trainoff.modules.strategy_requirements import processes_of
+
+if TYPE_CHECKING:
+    from trainoff.benchmarks.tracking import Tracker
 
 # What a worker imports before its first trial: the fork server imports it once for all.
 PRELOAD = ("trainoff.benchmarks.worker",)
@@ -68,6 +73,7 @@ def run_suite(
     classes: Mapping[str, Any] | None = None,
     watch: Watch = lambda progress: None,
     executor: str | Mapping[str, Any] | None = None,
+    tracker: Tracker | None = None,
 ) -> Progress:
     """Run the trials that the folder lacks, each leaving a record.
 
@@ -80,18 +86,21 @@ def run_suite(
         watch: Called whenever the numbers change.
         executor: Where trials run: ``local`` (the default), ``ray`` or ``slurm``; or a mapping with the name and its
             options, such as ``{"name": "ray", "address": "auto", "gpus": 1}``.
+        tracker: Told of each trial's beginning and end.
 
     Raises:
-        UserError: For a mistake in suite, task or recipe; finished trials keep their records.
+        UserError: For a mistake in suite, task or recipe, and for what looks like a secret among its values; finished
+            trials keep their records.
     """
     choice = ExecutorChoice.of(executor, workers)
+    refuse_secrets(suite.data, suite.name)
     # Without the lock, so that a mistake leaves nothing; what counts is read again under it.
     records = KnownRecords.of(RunFolder(folder)).records if folder.is_dir() else {}
     pairs = checked_pairs(suite, records, rerun)
     del records
     with RunFolder(folder) as run_folder:
         claim(run_folder, suite)
-        return Run(suite, pairs, run_folder, choice, rerun, dict(classes or {}), watch).run()
+        return Run(suite, pairs, run_folder, choice, rerun, dict(classes or {}), watch, tracker).run()
 
 
 def claim(folder: RunFolder, suite: Suite) -> None:
@@ -117,6 +126,7 @@ class Run:
         rerun: Which finished trials are run again.
         classes: Classes that workers cannot import.
         watch: Called whenever the numbers change.
+        tracker: Told of each trial's beginning and end.
     """
 
     def __init__(
@@ -128,6 +138,7 @@ class Run:
         rerun: Rerun,
         classes: dict[str, Any],
         watch: Watch,
+        tracker: Tracker | None = None,
     ) -> None:
         self.suite = suite
         self.pairs = pairs
@@ -137,6 +148,7 @@ class Run:
         self.watch = watch
         self.choice = choice
         self.progress = Progress(total=count_trials(suite))
+        self.tracker = tracker
         self.git = git_state(Path.cwd())
         self.known = KnownRecords()
         self.submitted: dict[str, tuple[Pair, Trial]] = {}
@@ -289,7 +301,10 @@ class Run:
         return record
 
     def _submit(self, executor: Executor[Any, Record], trial: Trial) -> None:
-        payload = (trial, self._beside(trial), self.git, self.classes)
+        every = self.suite.checkpoint_every
+        place = None if every is None else CheckpointPlace(self.folder.checkpoint_path(trial.id), every)
+        spool = "" if self.tracker is None else self.tracker.begin(trial)
+        payload = (trial, self._beside(trial), self.git, self.classes, place, spool)
         executor.submit(trial.id, payload, self._places(trial))
 
     def _places(self, trial: Trial) -> int:
@@ -303,6 +318,8 @@ class Run:
 
     def _keep(self, pair: Pair, record: Record) -> None:
         self.folder.write(record)
+        if self.tracker is not None:
+            self.tracker.end(record)
         pair.repeated.pop(record.trial.id, None)
         pair.records[record.trial.id] = self.known.light(record)
         self.progress.done += 1
@@ -322,14 +339,18 @@ class Run:
             raise error
 
 
-def _train(payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
+_Payload = tuple[Trial, int, str, dict[str, Any], CheckpointPlace | None, str]
+
+
+def _train(payload: _Payload) -> Record:
     # Imported in the worker, where the fork server has it already.
     from trainoff.benchmarks.worker import run_trial
 
     return run_trial(*payload)
 
 
-def _train_on_a_node(cpus: int, payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
+def _train_on_a_node(cpus: int, payload: _Payload) -> Record:
     """On a cluster the trials beside are those that this machine has room for."""
-    trial, beside, git, classes = payload
-    return _train((trial, min(beside, (os.cpu_count() or 1) // cpus - 1), git, classes))
+    trial, beside, git, classes, checkpoint, spool = payload
+    beside = min(beside, (os.cpu_count() or 1) // cpus - 1)
+    return _train((trial, beside, git, classes, checkpoint, spool))

@@ -21,7 +21,7 @@ from trainoff.benchmarks.executors.choice import ExecutorChoice, default_workers
 from trainoff.benchmarks.executors.outcome import Executor
 from trainoff.benchmarks.known_records import KnownRecords
 from trainoff.benchmarks.nsga2 import Nsga2, Proposal
-from trainoff.benchmarks.plan import Pair, PlannedTask, placed, take_stock
+from trainoff.benchmarks.pairs import Pair, PlannedTask, placed, take_stock
 from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.runner import Progress, Run, Watch, claim

@@ -8,6 +8,7 @@ Records that the suite no longer asks for wait in ``DIR/set-aside``, where no bo
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -60,6 +61,14 @@ class RunFolder:
         """The folder of the records."""
         return self.path / "records"
 
+    @property
+    def _checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint_path(self, trial_id: str) -> Path:
+        """Where a trial keeps the checkpoint that it goes on from after a kill; writing its record removes it."""
+        return self._checkpoints_path.absolute() / f"{trial_id}.ckpt"
+
     def __enter__(self) -> RunFolder:
         """Make the folder, lock it, and remove what killed writers left half-written.
 
@@ -73,8 +82,10 @@ class RunFolder:
             raise _folder_problem(self.path, error) from error
         try:
             self.records_path.mkdir(exist_ok=True)
-            for folder in filter(Path.is_dir, (self.path, self.records_path, self._aside_path)):
+            folders = (self.path, self.records_path, self._aside_path, self._checkpoints_path)
+            for folder in filter(Path.is_dir, folders):
                 remove_leftovers(folder)
+            self._remove_spent_checkpoints()
         except BaseException as error:
             self._release()
             if isinstance(error, OSError):
@@ -85,7 +96,16 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        with contextlib.suppress(OSError):  # not empty, or not there
+            self._checkpoints_path.rmdir()
         self._release()
+
+    def _remove_spent_checkpoints(self) -> None:
+        """Remove those of finished trials: a kill may have come between a record and this."""
+        for path in self._checkpoints_path.glob("*.ckpt"):
+            record = _read(self.records_path / f"{path.stem}.json")
+            if isinstance(record, Record) and record.status != "interrupted":
+                path.unlink()
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -101,6 +121,8 @@ class RunFolder:
         path = self._path_of(record.trial.id, self.records_path)
         _make_room(path)
         write_atomically(path, to_json(record))
+        if record.status != "interrupted":
+            self.checkpoint_path(record.trial.id).unlink(missing_ok=True)
 
     def set_aside(self, trial_id: str) -> None:
         """Move a trial's record out of the records; it can be restored. Does nothing where there is none.

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from trainoff.benchmarks.checkpoint_interval import DEFAULT_INTERVAL, CheckpointInterval, read_interval
 from trainoff.benchmarks.executors.memory_limit import bytes_of
 from trainoff.benchmarks.metric_modes import MODES
 from trainoff.benchmarks.search_space import check_space, read_candidate, read_cost, refuse_search
@@ -39,7 +40,7 @@ from trainoff.registry import arguments_of
 _MOST_SEEDS = 100_000
 _SUITE_KEYS = (
     "name", "summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "memory_limit", "timing",
-    "search", "scales",
+    "search", "scales", "checkpoint_every",
 )  # fmt: skip
 _TASK_KEYS = ("module", "data", "metric", "mode", "target", "budget", "candidate", "row_of")
 _BUDGET_KEYS = ("epochs", "steps", "seconds", "until")
@@ -77,6 +78,7 @@ class Suite:
         tasks: What is trained.
         recipes: How.
         time_limit: Seconds after which a trial is ended as ``timed_out``.
+        checkpoint_every: How often a trial keeps a checkpoint; None for never.
         is_exclusive: Whether each trial runs alone on its machine, so that all are timed under the same conditions.
         memory_limit: Bytes over which a trial is ended as ``out_of_memory``, all its processes together.
         data: The suite as plain data, to be kept beside the records.
@@ -94,6 +96,7 @@ class Suite:
     data: dict[str, Any]
     source: Document | None = field(default=None, compare=False, repr=False)
     memory_limit: int | None = None
+    checkpoint_every: CheckpointInterval | None = DEFAULT_INTERVAL
     is_exclusive: bool = False
 
     def place(self, task: str, recipe: str = "", key: str = "") -> str:
@@ -220,6 +223,7 @@ def parse_suite(data: Any, where: Where) -> Suite:
         data=dict(suite),
         is_exclusive=is_exclusive(suite.get("timing", "shared"), where),
         memory_limit=bytes_of(suite["memory_limit"], where("memory_limit")) if "memory_limit" in suite else None,
+        checkpoint_every=read_interval(suite.get("checkpoint_every"), where),
     )
 
 

@@ -11,7 +11,8 @@ from trainoff.benchmarks.suite_yaml import Document, KeyPath
 from trainoff.benchmarks.tuning import Where
 from trainoff.errors import UserError, closest
 
-_KEYS = ("summary", "seeds", "tuning", "baseline", "tasks", "recipes", "time_limit", "memory_limit", "timing")
+_LIMITS = ("time_limit", "memory_limit", "checkpoint_every", "timing")
+_KEYS = ("summary", "seeds", "tuning", "baseline", "tasks", "recipes", *_LIMITS)
 _NAMED = ("tasks", "recipes")  # mappings of names, which are changed name by name
 
 

@@ -88,6 +88,19 @@ def read_yaml(path: str | os.PathLike[str]) -> Document:
     return Document(shown, data, construction.lines)
 
 
+def read_value(text: str, where: str) -> Any:
+    """A value as a suite file would have it, such as an argument of the command line.
+
+    Raises:
+        UserError: Where it is not YAML.
+    """
+    try:
+        root = _compose(text)
+        return None if root is None else _Construction().value(root, ())
+    except yaml.YAMLError as error:
+        raise UserError(f"'{text}' is neither a name nor a value such as 0.1 or '{{name: mlp}}'", where) from error
+
+
 def dump_yaml(data: Any) -> str:
     """Plain data as YAML that :func:`read_yaml` reads back equal, keys in their order and without aliases.
 

@@ -31,19 +31,6 @@ class Budget:
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckpointEvery:
-    """How often a trial keeps a checkpoint, from which it goes on after a kill: by one of these.
-
-    Args:
-        epochs: At the end of every so many.
-        minutes: When so many have gone by.
-    """
-
-    epochs: int | None = None
-    minutes: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Candidate:
     """What an architecture search says of a task that it made.
 
@@ -86,6 +73,10 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the name, and of a candidate only what it is one of: its values stand in the module."""
+        return dict(self._plain)
+
+    @functools.cached_property
+    def _plain(self) -> dict[str, Any]:  # once for all trials of a task
         content = dataclasses.asdict(self)
         del content["name"], content["candidate"]
         if self.row_of is None:

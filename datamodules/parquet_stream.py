@@ -1,11 +1,9 @@
-"""Sets that are larger than memory: Parquet files, memory-mapped through ``datasets``, read in blocks."""
+"""Sets that are larger than memory: Parquet and Arrow files, memory-mapped through ``datasets``, read in blocks."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import lightning as L
@@ -16,32 +14,36 @@ from torch import Tensor
 from trainoff.datamodules.block_stream import BlockOrder, Blocks, StreamBatches
 from trainoff.datamodules.facts.entry import DataModuleEntry
 from trainoff.datamodules.facts.table_sets import PARQUET_STREAM
-from trainoff.datamodules.mapped_rows import MappedRows, open_mapped, read_footer
+from trainoff.datamodules.in_memory import InMemoryDataModule
+from trainoff.datamodules.mapped_files import add_content, find_files, open_mapped
+from trainoff.datamodules.mapped_rows import MappedRows
 from trainoff.datamodules.splits import random_words
+from trainoff.datamodules.token_datamodule import TokenDataModule
 from trainoff.errors import UserError
 from trainoff.seeds import derive_seed
 
-_EVALUATION_BATCH = 2048
-
 
 class ParquetStream(L.LightningDataModule):
-    """Parquet files by path or pattern, of any size: rows are read from a memory-mapped copy, block by block.
+    """Parquet or Arrow files by path, folder or pattern, of any size: rows are memory-mapped, and read block by block.
 
-    ``datasets`` writes the files once as Arrow into its cache (``$HF_DATASETS_CACHE``; about as large as the numbers
-    are), which is then mapped into memory: the system keeps what fits, and a process holds one window of rows. The
-    order of an epoch is random in blocks, and in rows within a window of blocks; it depends on the seed and the epoch
-    alone, so that a training resumed within an epoch gets the batches that it would have had.
+    Arrow files (``.arrow``, of the stream or the file format), such as ``Dataset.save_to_disk`` writes into a folder,
+    are mapped as they lie. ``datasets`` writes Parquet files once as Arrow into its cache (``$HF_DATASETS_CACHE``;
+    about as large as the numbers are), and the copy is mapped. The system keeps what fits, and a process holds one
+    window of rows. The order of an epoch is random in blocks, and in rows within a window of blocks; it depends on the
+    seed and the epoch alone, so that a training resumed within an epoch gets the batches that it would have had.
 
     Batches are inputs and targets: float32 ``(batch, features)`` of ``inputs`` columns, standardised by the training
     rows, or of one column of lists, and targets, int64 classes ``(batch,)`` or float32 ``(batch, 1)``; or, of a column
     of ``tokens`` in lists of equal length, int64 ``(batch, length)`` and the same moved on by one.
 
     Args:
-        path: A file, a folder or a pattern, such as ``data/train-*.parquet``.
+        path: A file, a folder or a pattern, such as ``data/train-*.parquet``; ``.arrow`` files are Arrow, others
+            Parquet.
         inputs: Columns of numbers, or one column of lists of numbers.
         target: The column of classes (whole numbers from 0) or numbers.
         tokens: A column of lists of token numbers, in place of both.
         num_classes: Of the target; None for a regression. With ``tokens`` the number of different tokens.
+        mask_id: The token number that stands for a hidden token, below ``num_classes``, for masked language models.
         val_path: Files that validate; a share of the blocks of ``path`` by default.
         test_path: Files that test; likewise.
         val_fraction: The share of blocks that validates, where there is no ``val_path``.
@@ -66,6 +68,7 @@ class ParquetStream(L.LightningDataModule):
         target: str | None = None,
         tokens: str | None = None,
         num_classes: int | None = None,
+        mask_id: int | None = None,
         val_path: str | None = None,
         test_path: str | None = None,
         val_fraction: float = 0.1,
@@ -82,6 +85,8 @@ class ParquetStream(L.LightningDataModule):
             raise UserError("give inputs and target, or tokens alone", "tokens" if tokens else "inputs")
         if tokens is not None and num_classes is None:
             raise UserError("a column of tokens needs the number of different tokens", "num_classes")
+        if mask_id is not None and (tokens is None or not 0 <= mask_id < (num_classes or 0)):
+            raise UserError(f"{mask_id} is no number of a token: of tokens, from 0 and below num_classes", "mask_id")
         for name, number in (("block", block), ("window", window)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise UserError(f"{number!r} is not a number of rows or blocks; it must be at least 1", name)
@@ -92,7 +97,8 @@ class ParquetStream(L.LightningDataModule):
         self.batch_size, self.microbatches = batch_size, microbatches
         self.num_classes = None if tokens else num_classes
         self.task = "language modelling" if tokens else "classification" if num_classes else "regression"
-        self.output_size = num_classes or 1
+        self.output_size, self.mask_id = num_classes or 1, mask_id
+        self.evaluation_batch = (TokenDataModule if tokens else InMemoryDataModule).evaluation_batch
         self.input_shape: tuple[int, ...] = ()
         self.licence, self.citation, self.size_bytes = self.facts.licence, self.facts.citation, 0
         self.sources: dict[str, MappedRows] = {}
@@ -100,24 +106,25 @@ class ParquetStream(L.LightningDataModule):
         self._order_seed = 0
 
     def prepare_data(self) -> None:
-        """Let ``datasets`` write its Arrow copy, once."""
+        """Let ``datasets`` write its Arrow copy of Parquet files, once."""
         for path in self.paths.values():
             if path is not None:
-                open_mapped(self._files(path))
+                open_mapped(find_files(path))
 
     def setup(self, stage: str | None = None) -> None:
         """Map the files and say which blocks are whose; later calls do nothing."""
         if self.blocks:
             return
         self._order_seed = derive_seed(torch.initial_seed(), "order")
+        classes = self.output_size if self.columns[2] is not None else self.num_classes
         opened: dict[str, MappedRows] = {}
         for name, path in self.paths.items():
             if path is not None:
-                opened[name] = MappedRows(open_mapped(self._files(path)), *self.columns, self.num_classes, path)
+                opened[name] = MappedRows(open_mapped(find_files(path)), *self.columns, classes, path)
         blocks = self._cut(opened)
         self.sources = {name: opened.get(name, opened["train"]) for name in self.paths}
         self.input_shape = opened["train"].input_shape
-        self.size_bytes = sum(file.stat().st_size for p in self.paths.values() if p for file in self._files(p))
+        self.size_bytes = sum(file.stat().st_size for p in self.paths.values() if p for file in find_files(p))
         if self.columns[2] is None and not self.sources["train"].is_list:
             statistics = opened["train"].statistics(blocks["train"])
             for source in self.sources.values():
@@ -155,15 +162,15 @@ class ParquetStream(L.LightningDataModule):
     def train_eval_dataloader(self) -> StreamBatches:
         """Training rows as many as there are blocks of test, in a fixed order."""
         count = min(len(self.blocks["test"].starts), len(self.blocks["train"].starts))
-        return self._batches("train", self.blocks["train"].chosen(np.arange(count)), _EVALUATION_BATCH)
+        return self._batches("train", self.blocks["train"].chosen(np.arange(count)), self.evaluation_batch)
 
     def val_dataloader(self) -> StreamBatches:
         """The validation rows as they lie."""
-        return self._batches("val", self.blocks["val"], _EVALUATION_BATCH)
+        return self._batches("val", self.blocks["val"], self.evaluation_batch)
 
     def test_dataloader(self) -> StreamBatches:
         """The test rows as they lie."""
-        return self._batches("test", self.blocks["test"], _EVALUATION_BATCH)
+        return self._batches("test", self.blocks["test"], self.evaluation_batch)
 
     def _batches(self, name: str, blocks: Blocks, size: int | Literal["full"], **options: Any) -> StreamBatches:
         device = None
@@ -180,27 +187,14 @@ class ParquetStream(L.LightningDataModule):
         return next(iter(whole))
 
     def digest(self) -> str:
-        """SHA-256 of how the rows are read, and of each file's footer and length.
-
-        The footer has the counts, places and statistics of all columns, so that changed numbers change it in all but
-        contrived cases; the rows themselves are not read.
-        """
+        """SHA-256 of how the rows are read, and of the files: of each Arrow file, of each Parquet file's footer."""
         state = hashlib.sha256(repr((self.columns, self.block, self.fractions, self.split_seed)).encode())
         for path in self.paths.values():
-            for file in self._files(path) if path is not None else ():
-                state.update(file.stat().st_size.to_bytes(8, "little"))
-                state.update(read_footer(file))
+            for file in find_files(path) if path is not None else ():
+                add_content(state, file)
         return state.hexdigest()
 
     def order_digest(self) -> str:
         """SHA-256 of the order of the first training epoch: of blocks, and the seed of rows."""
         order = BlockOrder(self.blocks["train"], self.window, self._order_seed, 0)
         return hashlib.sha256(order.blocks.starts.tobytes() + str(self._order_seed).encode()).hexdigest()
-
-    @staticmethod
-    def _files(path: str) -> list[Path]:
-        given = Path(path).expanduser()
-        found = sorted(given.glob("*.parquet")) if given.is_dir() else sorted(map(Path, glob.glob(str(given))))
-        if not found:
-            raise UserError("there is no such file, and no file fits the pattern", path)
-        return found

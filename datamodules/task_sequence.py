@@ -96,6 +96,11 @@ class TaskSequence(InMemoryDataModule):
             splits[name] = inputs, targets
         return splits
 
+    @property
+    def validation_tasks(self) -> int:
+        """How many tasks :meth:`task_dataloader` can validate alone; trainoff's modules log a metric of each."""
+        return len(self.tasks)
+
     def finished_tasks(self, epoch: int) -> int:
         """How many tasks have been trained on when an epoch, counted from 0, begins."""
         return min(epoch // self.epochs, len(self.tasks) - 1)

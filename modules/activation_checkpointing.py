@@ -97,6 +97,11 @@ def _matching(module: nn.Module, pattern: str) -> list[str]:
     return [name for name, _ in module.named_modules() if name and fnmatchcase(name, pattern)]
 
 
+def repeated_blocks(module: nn.Module) -> list[str]:
+    """The names of the outermost modules with layers inside, of a class that occurs more than once."""
+    return _outermost(_repeated(module))
+
+
 def _repeated(module: nn.Module) -> list[str]:
     def is_block(part: nn.Module) -> bool:
         has_layers = next(part.children(), None) is not None and next(part.parameters(), None) is not None

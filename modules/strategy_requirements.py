@@ -46,6 +46,16 @@ def processes_of(strategy: str | Mapping[str, Any] | None) -> int:
     return max(_accelerators(), 1) if number == -1 else number
 
 
+def keeps_parameters_whole(strategy: str | Mapping[str, Any] | None) -> bool:
+    """Whether each process holds all parameters, as far as is known of the strategy.
+
+    Args:
+        strategy: As a recipe has it.
+    """
+    name = normalise(dict(strategy) if isinstance(strategy, Mapping) else strategy or "auto", "strategy").get("name")
+    return name in ("auto", "single_device", "ddp", "ddp_spawn")
+
+
 def mesh_of(recipe: Recipe) -> tuple[int, int]:
     """The sizes of a recipe's ``model_parallel``: data parallel, tensor parallel; by Lightning's defaults."""
     choice = cast("Choice", recipe.strategy)

@@ -12,13 +12,15 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from trainoff.errors import UserError
 from trainoff.modules.loss_sum import LossSum
 from trainoff.modules.recipe_module import RecipeModule
+from trainoff.modules.task_metrics import metrics_of_tasks
 
 
 class SupervisedModule(RecipeModule):
     """A net trained by a Recipe on a loss of outputs and targets; subclasses say the loss and the metrics.
 
     Logs ``train/loss`` (mean over the epoch, in training mode, without penalties), ``val/loss``, ``test/loss`` and
-    each metric under ``val/`` and ``test/``, all as means over the terms of the loss however the batches were cut.
+    each metric under ``val/`` and ``test/``, all as means over the terms of the loss however the batches were cut;
+    of tasks in sequence also each task's own, such as ``val/accuracy_task1``.
     Arguments as for :class:`RecipeModule`.
     """
 
@@ -96,6 +98,11 @@ class SupervisedModule(RecipeModule):
         self._evaluate(batch, self.validation_loss, self.validation_metrics)
         self.log("val/loss", self.validation_loss, prog_bar=True)
         self.log_dict(cast(Mapping[str, Any], self.validation_metrics), prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of each task alone, where the data are a sequence of tasks."""
+        if not self.trainer.sanity_checking:
+            self.log_dict(metrics_of_tasks(self, self.trainer.datamodule), sync_dist=True)  # type: ignore[attr-defined]
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Loss and metrics on test."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SILENCE_SECONDS = 30  # longer than anybody waits
 
 
 @dataclass
@@ -28,14 +29,18 @@ class Hub:
     Args:
         repositories: The files of each data set, by its name.
         refuse: The status in place of every answer about a data set, and the hub's error code; None for none.
+        gated: Whether it lists and describes its data sets, but gives their files to nobody who has not asked.
         break_after: A download's bytes before the connection is cut; None for whole downloads.
+        silent_after: A download's bytes before nothing more comes, the connection open; None for whole downloads.
         silent: Whether it accepts connections and never answers.
         requests: Method and path of each request.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refuse: tuple[int, str] | None = None
+    gated: bool = False
     break_after: int | None = None
+    silent_after: int | None = None
     silent: bool = False
     requests: list[str] = field(default_factory=list)
     url: str = ""
@@ -62,7 +67,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
         if self.hub.silent:
-            time.sleep(30)
+            time.sleep(SILENCE_SECONDS)
             return
         if "/datasets/" not in path:
             self._send(404, b"")
@@ -77,6 +82,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._send(404, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
         elif path.startswith("/api/"):
             self._describe(name, rest, body or {})
+        elif self.hub.gated:
+            message = f"Access to dataset {name} is restricted and you are not in the authorized list."
+            self._send(403, message.encode(), {"X-Error-Code": "GatedRepo", "X-Error-Message": message})
         else:
             self._serve(self.hub.repositories[name], "/".join(rest[2:]))  # resolve / revision / file
 
@@ -89,8 +97,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._send_json([_entry(path, content) for path, content in files.items() if path in wanted])
         elif rest in ([], ["revision", "main"], ["revision", COMMIT]):
             siblings = [{"rfilename": path} for path in files]
+            gated = "manual" if self.hub.gated else False
             self._send_json({"_id": "0", "id": name, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [],
-                             "gated": False, "disabled": False, "downloads": 0, "likes": 0})  # fmt: skip
+                             "gated": gated, "disabled": False, "downloads": 0, "likes": 0})  # fmt: skip
         else:
             self._send(404, b"")
 
@@ -118,13 +127,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if (given := self.headers.get("Range")) is not None:
             start = int(given.removeprefix("bytes=").partition("-")[0])
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._send(206 if given else 200, content[start:], headers, self.hub.break_after)
+        self._send(206 if given else 200, content[start:], headers, is_download=True)
 
     def _send_json(self, document: Any) -> None:
         self._send(200, json.dumps(document).encode(), {"Content-Type": "application/json", "X-Repo-Commit": COMMIT})
 
     def _send(
-        self, status: int, content: bytes, headers: dict[str, str] | None = None, most: int | None = None
+        self, status: int, content: bytes, headers: dict[str, str] | None = None, is_download: bool = False
     ) -> None:
         self.send_response(status)
         for key, value in (headers or {}).items():
@@ -133,13 +142,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if most is not None and len(content) > most:
-            self.wfile.write(content[:most])
-            self.wfile.flush()
-            self.connection.shutdown(2)
-            self.close_connection = True
+        limits = [
+            limit for limit in (self.hub.break_after, self.hub.silent_after) if limit is not None and is_download
+        ]
+        if not limits or len(content) <= min(limits):
+            self.wfile.write(content)
             return
-        self.wfile.write(content)
+        self.wfile.write(content[: min(limits)])
+        self.wfile.flush()
+        if self.hub.silent_after is not None:
+            time.sleep(SILENCE_SECONDS)
+        self.connection.shutdown(2)
+        self.close_connection = True
 
 
 def card(splits: dict[str, str], config: str = "default") -> bytes:

@@ -23,6 +23,7 @@ print(json.dumps([name for name in {heavy!r} if name in sys.modules]))
 COMMANDS = {
     "help": ["--help"],
     "help of run": ["run", "--help"],
+    "help of plan": ["plan", "--help"],
     "list": ["list"],
     "list optimizers": ["list", "optimizers"],
     "list in JSON": ["list", "--json"],

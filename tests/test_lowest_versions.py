@@ -27,7 +27,7 @@ CORE = [
     "tests/modules/test_schedules.py",
     "tests/modules/test_microbatches.py",
     "tests/datamodules/test_lightning.py",
-    "tests/benchmarks/test_suite.py",
+    "tests/benchmarks/suites",
     "tests/benchmarks/test_tuning.py",
     "tests/benchmarks/test_runner.py",
 ]

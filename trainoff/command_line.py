@@ -79,11 +79,30 @@ def _run(given: list[str]) -> int:
         raise UserError(
             f"no command is called '{given[0]}'{closest(given[0], commands)}; there are {', '.join(commands)}"
         )
+    dotted = _take_dotted(given) if given[:1] == ["plan"] else []
     parsed = parser.parse_args(given)
+    parsed.dotted = dotted
     if parsed.command is None:
         parser.print_help()
         return 0
     return int(importlib.import_module(f"trainoff.commands.{parsed.command}").command(parsed) or 0)
+
+
+def _take_dotted(given: list[str]) -> list[tuple[str, str]]:
+    """Take arguments such as ``--net.width 64`` or ``--net.width=64`` out, which argparse does not know.
+
+    Raises:
+        UserError: For one without a value.
+    """
+    taken: list[tuple[str, str]] = []
+    for place in reversed([i for i, argument in enumerate(given) if argument.startswith(("--net.", "--recipe."))]):
+        flag, equals, value = given.pop(place).partition("=")
+        if not equals:
+            if place == len(given):
+                raise UserError("has no value", flag)
+            value = given.pop(place)
+        taken.insert(0, (flag, value))
+    return taken
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,9 +123,12 @@ def _parser() -> tuple[_Parser, list[str]]:
     parser.add_argument("--version", action="version", version=f"trainoff {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_run(commands)
+    _add_plan(commands)
     _add_search(commands)
     _add_board(commands)
     _add_compare(commands)
+    _add_publish(commands)
+    _add_pull(commands)
     _add_list(commands)
     _add_show(commands)
     _add_check(commands)
@@ -132,6 +154,8 @@ def _add_run(commands: Commands[_Parser]) -> None:
         choices=("failed", "all"),
         help="run finished trials again: the failed ones, or all",
     )
+    run.add_argument("--wandb", metavar="PROJECT", help="each trial is a Weights & Biases run while it trains")
+    run.add_argument("--entity", metavar="E", help="of --wandb: the user or team; the account's own by default")
     run.add_argument("--json", action="store_true", help="the board as JSON rows")
 
 
@@ -147,6 +171,26 @@ def _add_executor(run: _Parser) -> None:
     run.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE", help="an option of sbatch, such as partition=gpu"
     )
+
+
+def _add_plan(commands: Commands[_Parser]) -> None:
+    plan = commands.add_parser("plan", help="memory under each strategy, and time, before anything is trained")
+    plan.add_argument("suite", nargs="?", metavar="SUITE", help="a suite, by name or file; or --net")
+    plan.add_argument("--net", metavar="NET", help="a name, or '{name: gpt2, width: 1600}'; or --net.width 1600")
+    plan.add_argument(
+        "--recipe", metavar="RECIPE", help="as adamw-cosine-ema, or a mapping; or --recipe.precision ..."
+    )
+    plan.add_argument("--module", metavar="NAME", help="that trains the net; by default what suits it")
+    plan.add_argument("--input-shape", metavar="SHAPE", help="of one sample, as 3,224,224; ImageNet's or GPT-2's")
+    plan.add_argument("--output-size", type=_positive, metavar="N", help="classes, or different tokens")
+    plan.add_argument("--batch", type=_positive, metavar="N", help="samples in a step, over all devices; 32")
+    plan.add_argument("--strategy", metavar="NAME", help="ddp, fsdp, ...; all of them by default")
+    plan.add_argument("--devices", type=_positive, metavar="N", help="that share the batch; 1 by default")
+    plan.add_argument("--memory", metavar="SIZE", help="of a device, as 80GB: says what fits")
+    plan.add_argument("--kernels", choices=("gpu", "cpu"), help="whose attention is planned")
+    plan.add_argument("--scale", metavar="NAME", help="the suite at another size, such as full")
+    plan.add_argument("--workers", type=_positive, metavar="N", help="that a suite's time is for; one a processor")
+    plan.add_argument("--json", action="store_true", help=_JSON)
 
 
 def _add_search(commands: Commands[_Parser]) -> None:
@@ -182,6 +226,23 @@ def _add_compare(commands: Commands[_Parser]) -> None:
     compare.add_argument("first", metavar="A", help="a recipe, as the board writes it")
     compare.add_argument("second", metavar="B", help="another one")
     compare.add_argument("--json", action="store_true", help=_JSON)
+
+
+def _add_publish(commands: Commands[_Parser]) -> None:
+    publish = commands.add_parser("publish", help="a run folder as Weights & Biases runs and a Report")
+    publish.add_argument("folder", metavar="DIR", help="a run folder")
+    publish.add_argument("--project", required=True, metavar="P", help="the W&B project; made where it is missing")
+    publish.add_argument("--entity", metavar="E", help="its user or team; the account's own by default")
+    publish.add_argument(
+        "--offline", action="store_true", help="write runs for `wandb sync` and the Report as a page; no network"
+    )
+
+
+def _add_pull(commands: Commands[_Parser]) -> None:
+    pull = commands.add_parser("pull", help="records back from the runs that were published")
+    pull.add_argument("project", metavar="PROJECT", help="the W&B project")
+    pull.add_argument("--entity", metavar="E", help="its user or team; the account's own by default")
+    pull.add_argument("--out", metavar="DIR", help="the run folder; runs/<project> by default")
 
 
 def _add_list(commands: Commands[_Parser]) -> None:

@@ -46,3 +46,24 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
             bar.update(shown, total=progress.total, completed=ended, state=state)
 
         yield watch
+
+
+@contextlib.contextmanager
+def show_count(noun: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows how many of how many are done, on standard error of a terminal while the block runs.
+
+    Args:
+        noun: What is counted.
+
+    Yields:
+        What to call with how many are done, and how many there are; 0 where that is unknown.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True, force_jupyter=False)
+    columns = (TextColumn(noun), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+        shown = bar.add_task(noun, total=None)
+        yield lambda done, total: bar.update(shown, completed=done, total=total or None)

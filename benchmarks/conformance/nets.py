@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
-import inspect
-import io
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -18,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trainoff.benchmarks.conformance.findings import Check, Finding, Misbehaviour, find_target, one_line, run_checks
+from trainoff.benchmarks.conformance.net_checks import copies, evaluates_alike, state_loads, takes_sizes
+from trainoff.benchmarks.conformance.token_nets import TOKEN_NET_CHECKS, TokenNetSubject, series_of_tokens
 from trainoff.benchmarks.conformance.training_checks import (
     IS_DETERMINISTIC,
     RESUMES,
@@ -30,14 +28,12 @@ from trainoff.datamodules.facts.entry import DataModuleEntry
 from trainoff.datamodules.facts.image_sets import DIGITS
 from trainoff.datamodules.scikit_learn import Digits
 from trainoff.datamodules.splits import RawData
-from trainoff.errors import UserError
 from trainoff.modules.gan_net import GANNet
 from trainoff.modules.net_building import build_net
 from trainoff.modules.nets import NETS
 from trainoff.modules.recipe import Recipe
 
 _RATES = (3e-3, 3e-4, 3e-2)  # of adamw, tried in this order
-_SIZES = {"input_shape", "output_size"}
 _BATCH = 16
 
 
@@ -89,23 +85,28 @@ class _Subject(TrainingSubject):
         inputs, targets = self.data().split("train")
         return inputs[:_BATCH], targets[:_BATCH]
 
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the net is called with."""
+        return (self.samples[0],)
+
 
 def findings(target: str) -> list[Finding]:
     """Check a net, by name or class path; see :func:`trainoff.benchmarks.conformance.check`."""
     choice, factory = find_target(NETS, target)
     if "name" in choice:
-        if NETS[target].domain in ("tokens", "token pairs"):
-            raise UserError("takes token numbers; the checks know images and vectors of numbers", target)
         # the full size may take hours here
         choice = {**choice, **NETS[target].tiny}
-    checks = [
-        Check("takes sizes", _takes_sizes),
+    if (series := series_of_tokens(choice)) is not None:
+        return run_checks(TOKEN_NET_CHECKS, TokenNetSubject(choice, factory, series))
+    checks: list[Check[_Subject]] = [
+        Check("takes sizes", takes_sizes),
         Check("builds", _builds, needs=("takes sizes",)),
         Check("output shape", _gives_the_right_shape, needs=("builds",)),
         Check("gradients", _uses_every_parameter, needs=("output shape",)),
-        Check("evaluation", _evaluates_alike, needs=("output shape",)),
-        Check("state dict", _state_loads, needs=("builds", "evaluation")),
-        Check("pickles", _copies, needs=("builds", "evaluation")),
+        Check("evaluation", evaluates_alike, needs=("output shape",)),
+        Check("state dict", state_loads, needs=("builds", "evaluation")),
+        Check("pickles", copies, needs=("builds", "evaluation")),
         dataclasses.replace(TRAINS, needs=("output shape",)),
         IS_DETERMINISTIC,
         RESUMES,
@@ -113,14 +114,6 @@ def findings(target: str) -> list[Finding]:
     ]
     recipes = [Recipe({"name": "adamw", "lr": rate}) for rate in _RATES]
     return run_checks(checks, _Subject(choice, recipes, choice, factory=factory))
-
-
-def _takes_sizes(subject: _Subject) -> str:
-    parameters = inspect.signature(subject.factory).parameters
-    missing = _SIZES - set(parameters)
-    if missing:
-        raise Misbehaviour(f"takes no {' and no '.join(sorted(missing))}, so a task cannot fit it to its data")
-    return "input_shape and output_size"
 
 
 def _builds(subject: _Subject) -> str:
@@ -166,37 +159,3 @@ def _uses_every_parameter(subject: _Subject) -> str:
     if unused:
         raise Misbehaviour(f"no gradient reaches {', '.join(unused)}; several devices would wait for it")
     return f"every one of {len(trainable)} parameter tensors gets one"
-
-
-@torch.no_grad()
-def _evaluates_alike(subject: _Subject) -> str:
-    """In eval mode: the same outputs twice, and for a sample by itself as among others."""
-    net, inputs = subject.new().eval(), subject.samples[0]
-    outputs = net(inputs)
-    if not torch.equal(outputs, net(inputs)):
-        raise Misbehaviour("in eval mode it gives two outputs for one input")
-    alone = torch.cat([net(inputs[i : i + 1]) for i in range(len(inputs))])
-    if not torch.allclose(outputs, alone, rtol=1e-3, atol=1e-4):
-        raise Misbehaviour("in eval mode a sample's output depends on the others of its batch")
-    return "in eval mode the same outputs twice, and whatever the batch"
-
-
-@torch.no_grad()
-def _state_loads(subject: _Subject) -> str:
-    net, other, inputs = subject.new().eval(), subject.new(seed=1).eval(), subject.samples[0]
-    file = io.BytesIO()
-    torch.save(net.state_dict(), file)
-    file.seek(0)
-    other.load_state_dict(torch.load(file, weights_only=True))
-    if not torch.equal(net(inputs), other(inputs)):
-        raise Misbehaviour("a net with the state of another gives other outputs: something is not in the state dict")
-    return f"{len(net.state_dict())} tensors, and the same outputs once loaded with weights_only=True"
-
-
-@torch.no_grad()
-def _copies(subject: _Subject) -> str:
-    net, inputs = subject.new().eval(), subject.samples[0]
-    for how, copied in (("deepcopy", copy.deepcopy(net)), ("a pickle", pickle.loads(pickle.dumps(net)))):
-        if not torch.equal(net(inputs), copied.eval()(inputs)):
-            raise Misbehaviour(f"the net out of {how} gives other outputs")
-    return "the same outputs out of a pickle and out of deepcopy"

@@ -12,7 +12,7 @@ import lightning as L
 
 from trainoff.benchmarks.conformance.findings import Check, Finding, Misbehaviour, one_line, run_checks
 from trainoff.benchmarks.engines.evaluation import evaluate, refuse_missing_test
-from trainoff.benchmarks.plan import make_pairs
+from trainoff.benchmarks.pairs import make_pairs
 from trainoff.benchmarks.randomness import seed_everything
 from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.runner import count_trials

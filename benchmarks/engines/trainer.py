@@ -13,8 +13,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from trainoff.benchmarks.checkpoint_interval import CheckpointPlace
 from trainoff.benchmarks.engines.evaluation import evaluate, refuse_missing_test
 from trainoff.benchmarks.engines.rank_side import recipe_of_rank, replicas, share_batches
+from trainoff.benchmarks.engines.trial_checkpoints import TrialCheckpoints
 from trainoff.benchmarks.environment import describe
 from trainoff.benchmarks.meters.bytes import checkpoint_bytes, tensor_bytes
 from trainoff.benchmarks.meters.compression import CompressionMeter
@@ -41,10 +43,13 @@ from trainoff.benchmarks.record import (
     Status,
 )
 from trainoff.benchmarks.task_building import build_datamodule, build_module
+from trainoff.benchmarks.tracking import CurveSpool
 from trainoff.benchmarks.trial import Trial
 from trainoff.errors import UserError
+from trainoff.modules.checkpoint_io import AtomicCheckpointIO
 from trainoff.modules.pruning.base import pruning_of
 from trainoff.modules.recipe import Recipe
+from trainoff.modules.strategy_requirements import keeps_parameters_whole
 from trainoff.seeds import derive_seed
 
 
@@ -55,10 +60,14 @@ class Surroundings:
     Args:
         trials_beside: How many other trials may run at the same time.
         git: State of the working directory that the run was started from.
+        checkpoint: Where the trial keeps its checkpoint, and how often; None for none.
+        spool: File that takes the epochs' values while it trains; empty for none.
     """
 
     trials_beside: int = 0
     git: str = ""
+    checkpoint: CheckpointPlace | None = None
+    spool: str = ""
 
 
 class _Training:
@@ -68,9 +77,16 @@ class _Training:
         trial: What is trained.
         accelerator: Lightning's name.
         last: Callbacks that come after the meters.
+        checkpoint: Where the trial keeps its checkpoint, and how often.
     """
 
-    def __init__(self, trial: Trial, accelerator: str = "auto", last: Sequence[L.Callback] = ()) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        accelerator: str = "auto",
+        last: Sequence[L.Callback] = (),
+        checkpoint: CheckpointPlace | None = None,
+    ) -> None:
         self.trial = trial
         self.accelerator = accelerator
         self.last = last
@@ -83,6 +99,9 @@ class _Training:
         self.flops = FlopMeter()
         self.latency = LatencyMeter()
         self.generators = DerivedGenerators(trial.seed)
+        # Sharded ones would be folders, which nothing writes whole or not at all.
+        keeps_them = checkpoint is not None and keeps_parameters_whole(trial.setting.get("strategy"))
+        self.checkpoints = TrialCheckpoints(checkpoint) if checkpoint is not None and keeps_them else None
         self.order_digest = ""
         self.trainer: L.Trainer | None = None
         self.module: L.LightningModule | None = None
@@ -94,7 +113,8 @@ class _Training:
         datamodule = build_datamodule(self.trial.task.data)
         trainer, module = self.prepare(datamodule)
         reset_peak(trainer.strategy.root_device)
-        trainer.fit(module, datamodule=datamodule)
+        path = None if self.checkpoints is None else self.checkpoints.to_resume_from
+        trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
         if hasattr(datamodule, "order_digest"):
             self.order_digest = datamodule.order_digest()
         self._evaluate(datamodule)
@@ -121,17 +141,20 @@ class _Training:
         if budget.gradient_norm is not None:
             meters.append(ConvergenceStop(budget.gradient_norm))
         arguments: dict[str, Any] = {"devices": 1} | recipe.trainer_arguments()
+        checkpoints = [] if self.checkpoints is None else [self.checkpoints]
+        if checkpoints:
+            arguments["plugins"] = [AtomicCheckpointIO()]
         return L.Trainer(
             max_epochs=-1 if budget.epochs is None else budget.epochs,
             max_steps=-1 if budget.steps is None else budget.steps,
             logger=False,
-            enable_checkpointing=False,
+            enable_checkpointing=bool(checkpoints),
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             accelerator=self.accelerator,
-            callbacks=[MeterGroup(meters), *self.last],
+            callbacks=[MeterGroup(meters), *self.last, *checkpoints],
             **arguments,
         )
 
@@ -161,9 +184,10 @@ class _Training:
 
     def cost(self) -> Cost:
         """What it cost so far."""
+        earlier = 0.0 if self.checkpoints is None else self.checkpoints.earlier_seconds
         cost = Cost(
             train_seconds=self.clock.elapsed(),
-            wall_seconds=time.perf_counter() - self.started,
+            wall_seconds=earlier + time.perf_counter() - self.started,
             samples_per_second=self.clock.throughput(),
             step_seconds_p50=self.clock.quantile(0.5),
             step_seconds_p95=self.clock.quantile(0.95),
@@ -196,7 +220,9 @@ def train(trial: Trial, surroundings: Surroundings) -> Record:
     Raises:
         UserError: For a mistake that the user can mend; no record comes of it.
     """
-    training = _Training(trial)
+    training = _Training(trial, checkpoint=surroundings.checkpoint)
+    if surroundings.spool:
+        training.last = [CurveSpool(surroundings.spool, training.curves.curves)]
     status: Status = "ok"
     failure: Failure | None = None
     try:
@@ -271,7 +297,7 @@ def _one_line(error: Exception) -> str:
 def _environment(training: _Training, surroundings: Surroundings) -> Environment:
     trainer = training.trainer
     device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
-    return describe(
+    environment = describe(
         device=device.type,
         hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         devices=1 if trainer is None else trainer.world_size,
@@ -279,6 +305,8 @@ def _environment(training: _Training, surroundings: Surroundings) -> Environment
         trials_beside=surroundings.trials_beside,
         git=surroundings.git,
     )
+    environment.resumptions = 0 if training.checkpoints is None else training.checkpoints.resumptions
+    return environment
 
 
 def _overfitting(training: _Training) -> Overfitting:

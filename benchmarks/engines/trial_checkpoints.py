@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from trainoff.benchmarks.trial import CheckpointEvery
-
-
-@dataclass(frozen=True)
-class CheckpointPlace:
-    """Where a trial keeps its checkpoint, and how often.
-
-    Args:
-        path: The one file; removed when the trial's record is written.
-        every: How often.
-    """
-
-    path: Path
-    every: CheckpointEvery
+from trainoff.benchmarks.checkpoint_interval import CheckpointPlace
+from trainoff.benchmarks.environment import package_versions
 
 
 class TrialCheckpoints(Checkpoint):
@@ -41,10 +28,24 @@ class TrialCheckpoints(Checkpoint):
 
     def __init__(self, place: CheckpointPlace) -> None:
         self.place = place
+        self.resumptions = 0
         self.earlier_seconds = 0.0  # of the processes whose checkpoints were gone on from
         self._began = self._last = time.monotonic()
         self._is_within_epoch = False
         self._random_states: dict[str, Any] | None = None  # of the checkpoint that is gone on from
+
+    @property
+    def to_resume_from(self) -> Path | None:
+        """The checkpoint, where there is one, and this process has the versions of packages that it was written by."""
+        path = self.place.path
+        if not path.is_file():
+            return None
+        try:
+            saved = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+            written_by = saved["callbacks"][self.state_key]["packages"]
+        except Exception:  # whatever a file of another version or another program holds
+            return None
+        return path if written_by == package_versions() else None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set the generators to what they were; the clock begins now."""
@@ -70,12 +71,15 @@ class TrialCheckpoints(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """The time that went by, and the generators' states where an epoch does not set them anew."""
         return {
+            "packages": package_versions(),
+            "resumptions": self.resumptions,
             "seconds": self.earlier_seconds + time.monotonic() - self._began,
             "random_states": _random_states() if self._is_within_epoch else None,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember them for the start of training."""
+        self.resumptions = state_dict["resumptions"] + 1
         self.earlier_seconds = state_dict["seconds"]
         self._random_states = state_dict["random_states"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from trainoff.errors import UserError
 _MOST_PENDING = 1000  # an autoscaler sees the demand; a hundred thousand tasks would only take memory
 _MOST_LOSSES = 5  # of one payload
 _SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_TO_ANSWER = 10.0
 
 
 class RayExecutor(Generic[Payload, Result]):
@@ -163,6 +165,7 @@ class RayExecutor(Generic[Payload, Result]):
     def _connect(self) -> None:
         if self._ray.is_initialized():
             raise UserError("this process is connected to Ray already; call ray.shutdown() first", "executor")
+        _check_address(self._address or os.environ.get("RAY_ADDRESS") or "")
         # Neither statistics sent to Ray's makers, nor the working directory packed up under `uv run`.
         with _environment(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0"), _own_signals():
             try:
@@ -206,6 +209,17 @@ def _ray() -> Any:
         except ImportError as error:
             raise UserError("ray is not installed; pip install 'trainoff[ray]'", "--executor ray") from error
     return ray
+
+
+def _check_address(address: str) -> None:
+    """Whether anything listens there: Ray itself goes on trying for five minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray cluster answers at '{address}': {error}", "--address") from error
 
 
 @contextlib.contextmanager

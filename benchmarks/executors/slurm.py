@@ -129,7 +129,8 @@ class SlurmExecutor(Generic[Payload, Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._spool is not None
+        if self._spool is None:
+            return
         self._cancel_all()
         if not isinstance(error, _JobFailed):  # whose log the message names
             shutil.rmtree(self._spool, ignore_errors=True)

@@ -154,7 +154,7 @@ def start_fork_server(preload: tuple[str, ...], threads: int) -> str:
     Returns:
         Where it listens.
     """
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     from trainoff.benchmarks.executors.fork_server_sharing import fork_server_address
 
@@ -163,6 +163,7 @@ def start_fork_server(preload: tuple[str, ...], threads: int) -> str:
         multiprocessing.get_context("forkserver").set_forkserver_preload([worker_side.__name__, __name__, *preload])
         # Ctrl-C reaches the whole foreground group. A fork server that is still importing would die of it: it
         # starts with the signal blocked, which workers undo once they ignore it.
+        resource_tracker.ensure_running()  # first: the fork server starts it, which takes the block away again
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             forkserver.ensure_running()

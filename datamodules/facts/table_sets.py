@@ -70,7 +70,7 @@ TABLE = DataModuleEntry(
 PARQUET_STREAM = DataModuleEntry(
     name="parquet_stream",
     target="trainoff.datamodules.parquet_stream:ParquetStream",
-    summary="your own Parquet files, larger than memory: numbers or tokens, read in blocks",
+    summary="your own Parquet or Arrow files, larger than memory: numbers or tokens, read in blocks",
     licence="that of your files",
 )
 TIME_SERIES = DataModuleEntry(

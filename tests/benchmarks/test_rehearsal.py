@@ -13,8 +13,8 @@ import torch
 from running_suites import UsersData, UsersModule, execute, make_data, place, records_of
 from torch.utils.data import DataLoader
 
-from trainoff.benchmarks import plan, rehearsal
-from trainoff.benchmarks.plan import checked_pairs
+from trainoff.benchmarks import pairs, rehearsal
+from trainoff.benchmarks.pairs import checked_pairs
 from trainoff.benchmarks.rehearsal import rehearse
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import parse_suite
@@ -117,7 +117,7 @@ def test_what_has_its_records_is_not_begun(tmp_path, monkeypatch):
         begun.append((trial.recipe, trial.stage, trial.setting["optimizer"]["lr"]))
         rehearse(trial, datamodule)
 
-    monkeypatch.setattr(plan, "rehearse", note)
+    monkeypatch.setattr(pairs, "rehearse", note)
     data = make_data({"sgd": SGD, "tuned": TUNED})
     execute(data, tmp_path)
     assert begun == [("sgd", "final", 0.1), ("tuned", "tune", 0.01), ("tuned", "tune", 0.1)]
@@ -133,7 +133,7 @@ def test_what_has_its_records_is_not_begun(tmp_path, monkeypatch):
 
 
 def test_a_long_rehearsal_ends_early(monkeypatch):
-    monkeypatch.setattr(plan, "_MOST_SECONDS", -1.0)
+    monkeypatch.setattr(pairs, "_MOST_SECONDS", -1.0)
     check({"sgd": SGD}, raises="UserError")
     assert calls == [("setup", "fit")]
 

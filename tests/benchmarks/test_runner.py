@@ -176,7 +176,7 @@ def test_final_trials_of_another_choice_are_set_aside_when_all_are_run_again(tmp
 def make_final(data, lr):
     from running_suites import place
 
-    from trainoff.benchmarks.plan import make_pairs
+    from trainoff.benchmarks.pairs import make_pairs
     from trainoff.benchmarks.suite import parse_suite
 
     (pair,) = make_pairs(parse_suite(data, place))

@@ -9,7 +9,7 @@ from token_data import PADDING, TokenSeries
 from torch import nn
 from torch.nn import functional as F
 
-from trainoff.benchmarks.plan import checked_pairs
+from trainoff.benchmarks.pairs import checked_pairs
 from trainoff.benchmarks.suite import parse_suite
 from trainoff.benchmarks.suite_registry import SUITES
 from trainoff.benchmarks.suite_yaml import read_yaml

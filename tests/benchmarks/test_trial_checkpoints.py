@@ -7,19 +7,23 @@ import pytest
 import torch
 from users_project import UsersData, UsersModule, make_trainer, parameters_of
 
+from trainoff.benchmarks.checkpoint_interval import CheckpointInterval, CheckpointPlace
 from trainoff.benchmarks.engines import trial_checkpoints
-from trainoff.benchmarks.engines.trial_checkpoints import CheckpointPlace, TrialCheckpoints
+from trainoff.benchmarks.engines.trial_checkpoints import TrialCheckpoints
 from trainoff.benchmarks.meters.curves import CurveMeter
 from trainoff.benchmarks.meters.flops import FlopMeter
 from trainoff.benchmarks.meters.group import MeterGroup
 from trainoff.benchmarks.meters.stability import DivergenceGuard
 from trainoff.benchmarks.meters.time import TimeMeter
 from trainoff.benchmarks.randomness import DerivedGenerators, seed_everything
-from trainoff.benchmarks.trial import Budget, CheckpointEvery, Task
+from trainoff.benchmarks.trial import Budget, Task
 from trainoff.datamodules import Digits
 from trainoff.modules import AtomicCheckpointIO, Classifier, Recipe
 
 RECIPE = Recipe({"name": "adamw", "lr": 0.01}, "cosine", ["ema", {"name": "dropout", "p": 0.3}, "mixup"], batch=128)
+
+
+BY_EPOCHS, BY_MINUTES = CheckpointInterval(epochs=1), CheckpointInterval(minutes=0.5)
 
 
 class Killed(BaseException):
@@ -100,7 +104,7 @@ class Training:
 
 @pytest.mark.parametrize("make", [ours, theirs])
 @pytest.mark.parametrize("killed_at", [10, 13, 17])
-@pytest.mark.parametrize("every", [CheckpointEvery(epochs=1), CheckpointEvery(minutes=0.5)], ids=["epochs", "minutes"])
+@pytest.mark.parametrize("every", [BY_EPOCHS, BY_MINUTES], ids=["epochs", "minutes"])
 def test_killed_and_gone_on_with_it_is_what_it_would_have_been(make, killed_at, every, tmp_path, monkeypatch):
     """An epoch of ours has 9 steps, one of theirs 6: by the clock ours are saved within it, theirs at its end."""
     monkeypatch.setattr(trial_checkpoints, "time", Clock())
@@ -125,7 +129,7 @@ def test_by_the_clock_ours_are_saved_within_an_epoch_and_theirs_at_its_end(tmp_p
     monkeypatch.setattr(trial_checkpoints, "time", Clock())
     steps = {}
     for make in (ours, theirs):
-        place = CheckpointPlace(tmp_path / f"{make.__name__}.ckpt", CheckpointEvery(minutes=0.5))
+        place = CheckpointPlace(tmp_path / f"{make.__name__}.ckpt", BY_MINUTES)
         with pytest.raises(Killed):
             Training(make, place, KillAt(17)).fit()
         steps[make] = torch.load(place.path, weights_only=True)["global_step"]

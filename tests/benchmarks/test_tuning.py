@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainoff.benchmarks.plan import Pair
+from trainoff.benchmarks.pairs import Pair
 from trainoff.benchmarks.record import Quality, Record, Scores, Splits, TrialFacts
 from trainoff.benchmarks.runner import count_trials
 from trainoff.benchmarks.suite import load_suite, parse_suite

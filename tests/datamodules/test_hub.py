@@ -150,6 +150,7 @@ def closed_port() -> int:
     [
         pytest.param({"repositories": {}}, "the hub has no data set 'ylecun/mnist'", marks=pytest.mark.slow),
         pytest.param({"refuse": (403, "GatedRepo")}, "is gated: ask for access", marks=pytest.mark.slow),
+        ({"gated": True}, "is gated: ask for access at its page on the hub, then run `hf auth login`"),
         ({"refuse": (401, "RepoNotFound")}, "the hub has no data set 'ylecun/mnist', or none that you may see"),
         ({"refuse": (500, "")}, "the hub failed"),
         pytest.param({"refuse": (429, "")}, "the hub failed", marks=pytest.mark.slow),
@@ -184,6 +185,22 @@ def test_half_a_download_is_no_data_and_a_second_try_completes_it(hub: Hub, tmp_
     assert "\n" not in text
     assert not list((tmp_path / ".cache" / "trainoff").rglob("*ubyte"))
     hub.break_after = None
+    assert run(tmp_path, hub.url, MNIST)[0] == "[100, 20, 20]"
+
+
+@pytest.mark.slow  # likewise, after waiting for a byte each time
+def test_a_hub_that_falls_silent_within_a_file_is_given_up_and_a_second_try_completes_it(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.silent_after = 3000
+    text, seconds = run(tmp_path, hub.url, MNIST)
+    assert text.startswith("UserError mnist: no files of MNIST were found: the hub failed (")
+    assert "\n" not in text
+    assert seconds < 35
+    downloads = [request for request in hub.requests if request.startswith("GET") and request.endswith(".parquet")]
+    assert len(downloads) > 1  # it began, and was taken up again
+    assert not list((tmp_path / ".cache" / "trainoff").rglob("*ubyte"))
+    hub.silent_after = None
     assert run(tmp_path, hub.url, MNIST)[0] == "[100, 20, 20]"
 
 

@@ -92,6 +92,67 @@ def train(regularizers: list[Any], epochs: int = 4, **trainer: Any) -> tuple[Cla
     return module, data, fitter
 
 
+class Logged(L.Callback):
+    """Keeps what is logged at the end of each validation."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+def accuracy(module: Classifier, part: tuple[Tensor, Tensor]) -> float:
+    module.eval()
+    with torch.no_grad():
+        return float((module(part[0]).argmax(1) == part[1]).float().mean())
+
+
+def test_each_tasks_own_accuracy_is_logged_after_each_epoch() -> None:
+    logged = Logged()
+    module, data, _ = train([], callbacks=[logged])
+    last, second = logged.seen[-1], logged.seen[1]
+    for task in range(2):
+        assert last[f"val/accuracy_task{task + 1}"] == pytest.approx(accuracy(module, data.task_split("val", task)))
+    for values in logged.seen:  # the tasks are equally large
+        mean = (values["val/accuracy_task1"] + values["val/accuracy_task2"]) / 2
+        assert mean == pytest.approx(values["val/accuracy"])
+    assert second["val/accuracy_task1"] > 0.8 > second["val/accuracy_task2"]
+    assert last["val/accuracy_task2"] > second["val/accuracy_task2"] + 0.3
+    assert last["val/accuracy_task1"] < second["val/accuracy_task1"] - 0.05  # what is forgotten
+
+
+class Written(Logged):
+    """Writes what the last validation logged, and the weights, to a file of each rank."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        torch.save((self.seen[-1], pl_module.state_dict()), self.folder / f"{trainer.global_rank}.pt")
+
+
+@pytest.mark.slow
+def test_each_tasks_own_accuracy_counts_what_all_processes_see(tmp_path: Path) -> None:
+    module, data, _ = train([], epochs=3, callbacks=[Written(tmp_path)], devices=2, strategy="ddp_spawn")
+    (first, weights), (second, _) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    module = Classifier({"name": "mlp", "hidden": [16]}, Recipe("sgd"), input_shape=(1, 8, 8), output_size=10)
+    module.configure_model()
+    module.load_state_dict(weights)
+    assert len(data.task_split("val", 0)[0]) % 2 == 1
+    for task in range(2):
+        expected = accuracy(module, data.task_split("val", task))
+        assert first[f"val/accuracy_task{task + 1}"] == second[f"val/accuracy_task{task + 1}"]
+        assert first[f"val/accuracy_task{task + 1}"] == pytest.approx(expected)
+
+
+def test_other_data_have_no_tasks() -> None:
+    logged = Logged()
+    make_trainer(max_epochs=1, callbacks=[logged]).fit(Classifier("linear", Recipe("sgd")), datamodule=Digits())
+    assert [name for name in logged.seen[0] if "task" in name] == []
+
+
 def test_ewc_anchors_the_first_tasks_end() -> None:
     """θ* are the weights after the first task's last step, F that of the first task's samples at θ*."""
     ewc = {"name": "ewc", "coefficient": 10.0, "samples": 50}

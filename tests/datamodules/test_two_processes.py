@@ -8,14 +8,13 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 import torch
+from tables_on_disk import stream_of, write_numbers
 from torch import Tensor
 from users_project import make_trainer
 
-from trainoff.datamodules import MNIST, ParquetStream, TaskSequence
+from trainoff.datamodules import MNIST, Melodies, ParquetStream, TaskSequence, TimeSeries
 
 
 class Rows(L.LightningModule):
@@ -59,10 +58,27 @@ def mnist(folder: Path) -> MNIST:
 
 
 def parquet(folder: Path) -> ParquetStream:
-    generator = np.random.default_rng(0)
-    table = pa.table({"a": generator.normal(size=403), "b": generator.normal(size=403), "y": np.arange(403) % 3})
-    pyarrow.parquet.write_table(table, folder / "t.parquet")
-    return ParquetStream(str(folder / "t.parquet"), ["a", "b"], "y", num_classes=3, block=19, window=4, batch_size=32)
+    write_numbers(folder, 403)
+    return stream_of(folder, block=19, window=4, batch_size=32)
+
+
+def arrow(folder: Path) -> ParquetStream:
+    """Set up before it is sent to another process."""
+    write_numbers(folder, 403, kind="arrow stream")
+    data = stream_of(folder, block=19, window=4, batch_size=32)
+    data.setup("fit")
+    return data
+
+
+def series(folder: Path) -> TimeSeries:
+    """252 windows to train on, 45 to validate."""
+    values = np.random.default_rng(0).normal(size=(400, 2)).cumsum(0)
+    np.savetxt(folder / "series.csv", values, delimiter=",", header="a,b", comments="")
+    return TimeSeries(str(folder / "series.csv"), "a", window=14, horizon=2, batch_size=32)
+
+
+def music(folder: Path) -> Melodies:
+    return Melodies(bars=900, length=16, batch_size=32)
 
 
 def tasks(folder: Path) -> TaskSequence:
@@ -70,7 +86,7 @@ def tasks(folder: Path) -> TaskSequence:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [mnist, parquet, tasks])
+@pytest.mark.parametrize("make", [mnist, parquet, arrow, tasks, series, music])
 def test_two_processes_share_what_one_sees(make: Any, tmp_path: Path) -> None:
     seen = {}
     for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
@@ -81,6 +97,7 @@ def test_two_processes_share_what_one_sees(make: Any, tmp_path: Path) -> None:
         trainer.fit(Rows(str(folder)), datamodule=make(tmp_path))
         seen[devices] = [torch.load(folder / f"{rank}.pt") for rank in range(devices)]
     ((alone, validated),), ((first, one), (second, two)) = seen[1], seen[2]
+    assert min(len(one), len(two)) > 0
     assert sorted(torch.cat([one, two]).tolist()) == sorted(validated.tolist())
     assert len(first) == len(second) == len(alone)
     for parts, batch in zip(zip(first, second, strict=True), alone, strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainoff.benchmarks.executors.choice import ExecutorChoice
 from trainoff.benchmarks.known_records import KnownRecords
-from trainoff.benchmarks.plan import Pair, Rerun, checked_pairs, count_reasons, take_stock
+from trainoff.benchmarks.pairs import Pair, Rerun, checked_pairs, count_reasons, take_stock
 from trainoff.benchmarks.runner import count_trials
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite

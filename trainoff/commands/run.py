@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from trainoff.commands.publish import checked_name
 from trainoff.errors import UserError
+from trainoff.leaderboards.numbers import count_text
 from trainoff.leaderboards.render import render
 from trainoff.output import print_document
+
+if TYPE_CHECKING:
+    from trainoff.leaderboards.publishing.live import LiveRuns
 
 
 def command(arguments: argparse.Namespace) -> None:
     """Run what is missing, write the board beside the records, print it."""
+    if arguments.wandb is not None:
+        _check_wandb(arguments.wandb)
     from trainoff.benchmarks.executors.choice import ExecutorChoice
     from trainoff.benchmarks.runner import run_suite
     from trainoff.benchmarks.suite import load_suite
@@ -35,16 +44,64 @@ def command(arguments: argparse.Namespace) -> None:
 
         describe(suite, folder, arguments.rerun, choice, arguments.json)
         return
-    with show_progress() as watch:
-        progress = run_suite(suite, folder, arguments.workers, arguments.rerun, watch=watch, executor=executor)
-    board = write_board(folder)
-    if arguments.json:
-        print_document(render(board, "json"))
-    else:
-        print(render(board))
-    page = folder / "board.html"
+    with _tracking(arguments, folder) as tracker:
+        with show_progress() as watch:
+            progress = run_suite(
+                suite, folder, arguments.workers, arguments.rerun, watch=watch, executor=executor, tracker=tracker
+            )
+        board = write_board(folder)
+        if arguments.json:
+            print_document(render(board, "json"))
+        else:
+            print(render(board))
+        page = folder / "board.html"
+        facts = sys.stderr if arguments.json else sys.stdout
+        print(
+            f"{progress.done} trials run, {progress.reused} found in {folder}, {progress.failed} failed. Page: {page}",
+            file=facts,
+        )
+    if arguments.wandb is not None:
+        _send_rest(arguments, folder)
+
+
+def _check_wandb(project: str) -> None:
+    from trainoff.leaderboards.publishing.wandb_client import need_wandb
+
+    checked_name(project)
+    need_wandb()
+
+
+@contextlib.contextmanager
+def _tracking(arguments: argparse.Namespace, folder: Path) -> Iterator[LiveRuns | None]:
+    """The live runs; none where they are not asked for, or the server cannot be used now."""
+    if arguments.wandb is None:
+        yield None
+        return
+    from trainoff.leaderboards.publishing.live import LiveRuns
+    from trainoff.leaderboards.publishing.server_check import check
+
+    try:
+        live = LiveRuns(folder, arguments.wandb, check(arguments.wandb, arguments.entity))
+    except UserError as error:
+        print(f"trainoff: {error}; the trials run all the same", file=sys.stderr)
+        yield None
+        return
+    with live:
+        yield live
+
+
+def _send_rest(arguments: argparse.Namespace, folder: Path) -> None:
+    """What is not up yet: trials that ran earlier, and what the server did not take."""
+    from trainoff.leaderboards.publishing.publish import publish
+    from trainoff.progress import show_count
+
+    with show_count("runs") as watch:
+        done = publish(folder, arguments.wandb, arguments.entity, watch, with_report=False)
+    for note in done.notes:
+        print(note, file=sys.stderr)
     print(
-        f"{progress.done} trials run, {progress.reused} found in {folder}, {progress.failed} failed. Page: {page}",
+        f"W&B: all {count_text(done.uploaded + done.found, 'run')} of {folder} are in the project {arguments.wandb}. "
+        f"`trainoff publish {folder} --project {arguments.wandb}` makes the Report.",
         file=sys.stderr if arguments.json else sys.stdout,
     )
 

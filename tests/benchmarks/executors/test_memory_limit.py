@@ -115,5 +115,5 @@ def test_binary_units_are_shifts(number, unit):
 
 @pytest.mark.parametrize("given_", ["4XB", "", "GB", "-1", 0, -5, True, None, 1.5, "0GB", "1 2"])
 def test_what_is_no_size_is_refused(given_):
-    with pytest.raises(UserError, match="memory_limit: .* is no size of memory; write 4GB"):
+    with pytest.raises(UserError, match=r"memory_limit: .* is no size of memory; write 4GB"):
         bytes_of(given_, "memory_limit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -148,13 +149,14 @@ def test_limits_of_the_job_are_the_trials(tmp_path, slurm, state, failure):
 
 
 def test_a_job_that_cannot_begin_ends_the_run_with_its_last_line(tmp_path, slurm):
-    with pytest.raises(
-        UserError, match=r"job \d+ failed before its first trial: .*No module named 'submitit'.* \(log: /.*err"
-    ):
-        with executor(tmp_path) as made:
-            made._submitter._executor.python = f"{sys.executable} -S -I"
-            made.submit("0", 0)
-            list(made.completed())
+    said = r"job \d+ failed before its first trial: .*No module named 'submitit'.* \(log: (/.*err)\)"
+    made = executor(tmp_path).__enter__()
+    made._submitter._executor.python = f"{sys.executable} -S -I"  # without what is installed
+    made.submit("0", 0)
+    with pytest.raises(UserError, match=said) as caught:
+        list(made.completed())
+    made.__exit__(type(caught.value), caught.value, None)
+    assert "No module" in Path(re.search(said, str(caught.value))[1]).read_text()
 
 
 def test_leaving_early_cancels_the_jobs(tmp_path, slurm):
@@ -162,7 +164,7 @@ def test_leaving_early_cancels_the_jobs(tmp_path, slurm):
         for number in range(4):
             made.submit(str(number), 0 if number == 0 else "hang")
         next(made.completed())
-    assert cancelled(slurm) == 3
+    assert cancelled(slurm) >= 3  # the first one may not have ended yet
     assert not (tmp_path / "slurm").exists()
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from net_measures import count
+from sequence_pairs import SOURCE, TARGET, VOCABULARY, enlarged, some_padding, tokens
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
@@ -14,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from trainoff.errors import UserError
 from trainoff.modules.nets import Seq2SeqLSTM
 
-VOCABULARY, SOURCE, TARGET, WIDTH = 11, 7, 5, 6
+WIDTH = 6
 ATTENTIONS = [None, "luong", "bahdanau"]
 
 
@@ -24,24 +26,7 @@ def tiny(**arguments: Any) -> Seq2SeqLSTM:
 
 
 def lively(**arguments: Any) -> Any:
-    """With weights so large that every part counts."""
-    net = tiny(**arguments).eval()
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return net
-
-
-def tokens(length: int, samples: int = 3, seed: int = 1) -> Tensor:
-    return torch.randint(1, VOCABULARY, (samples, length), generator=torch.Generator().manual_seed(seed))
-
-
-def some_padding() -> Tensor:
-    """True from place 3, from place 6, and nowhere."""
-    return torch.arange(SOURCE) >= torch.tensor([[3], [6], [SOURCE]])
-
-
-def count(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
+    return enlarged(tiny(**arguments), 0.5)
 
 
 def test_it_has_the_published_parameters() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from net_measures import count
+from sequence_pairs import SOURCE, TARGET, VOCABULARY, enlarged, some_padding, tokens
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
@@ -16,8 +18,6 @@ from trainoff.modules.nets import Transformer
 from trainoff.modules.nets.drop_path import DropPath
 from trainoff.modules.nets.transformer import sinusoidal_positions
 
-VOCABULARY, SOURCE, TARGET = 11, 7, 5
-
 
 def tiny(**arguments: Any) -> Transformer:
     torch.manual_seed(0)
@@ -26,24 +26,7 @@ def tiny(**arguments: Any) -> Transformer:
 
 
 def lively(**arguments: Any) -> Any:
-    """With weights so large that every part counts."""
-    net = tiny(**arguments).eval()
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return net
-
-
-def tokens(length: int, samples: int = 3, seed: int = 1) -> Tensor:
-    return torch.randint(1, VOCABULARY, (samples, length), generator=torch.Generator().manual_seed(seed))
-
-
-def some_padding() -> Tensor:
-    """True from place 3, from place 6, and nowhere."""
-    return torch.arange(SOURCE) >= torch.tensor([[3], [6], [SOURCE]])
-
-
-def count(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
+    return enlarged(tiny(**arguments), 0.3)
 
 
 def test_base_has_as_many_parameters_as_torchs_and_the_embeddings() -> None:
