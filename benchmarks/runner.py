@@ -308,9 +308,9 @@ class Run:
         executor.submit(trial.id, payload, self._places(trial))
 
     def _places(self, trial: Trial) -> int:
-        """Of how many trials it takes the place: as many as it has devices, or all where it is to run alone."""
-        devices = processes_of(trial.setting.get("strategy"))
-        return max(devices, self.progress.workers) if self.suite.is_exclusive and self.choice.is_local else devices
+        """Of how many trials it takes the place: as its devices are, or all where it is to run alone."""
+        places = -(-processes_of(trial.setting.get("strategy")) // (self.choice.gpus or 1))
+        return max(places, self.progress.workers) if self.suite.is_exclusive and self.choice.is_local else places
 
     def _beside(self, trial: Trial) -> int:
         """How many others may run at the same time."""
