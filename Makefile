@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One torch thread a process: two processes with two threads each fight over two cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check bench bench-executors docs clean
+.PHONY: demo test test-slow check bench bench-executors chaos docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -39,6 +39,10 @@ bench: .venv/installed
 # 10,000 trials that train nothing through each executor, and suites of up to 100,000 trials planned.
 bench-executors: .venv/installed-test
 	$(BIN)/python -m trainoff.benchmarks.executors.measure_executors
+
+# kill -9, full disks, lost machines: at most ten minutes, and a table; the status is 1 where anything was lost.
+chaos: .venv/installed-test
+	$(BIN)/python tests/chaos.py
 
 docs: .venv/installed-test
 	$(BIN)/mkdocs build --strict

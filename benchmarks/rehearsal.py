@@ -114,8 +114,14 @@ def _check_strategy(trial: Trial) -> None:
             "torchrun or srun: L.Trainer(**recipe.trainer_arguments()).fit(recipe.apply(module), datamodule)",
             "strategy.nodes",
         )
-    is_sharded = strategy_name(recipe) == "model_parallel"
-    shares = mesh_of(recipe)[0] if is_sharded else processes_of(trial.setting.get("strategy"))
+    processes = processes_of(trial.setting.get("strategy"))
+    if strategy_name(recipe) == "xla" and processes > 1:
+        raise UserError(
+            f"asks for {processes} TPU cores; a suite's trial trains on one. In a script of your own: "
+            "L.Trainer(**recipe.trainer_arguments()).fit(recipe.apply(module), datamodule)",
+            "strategy.devices",
+        )
+    shares = mesh_of(recipe)[0] if strategy_name(recipe) == "model_parallel" else processes
     if isinstance(recipe.batch, int) and recipe.batch % shares:
         raise UserError(
             f"a batch of {recipe.batch} cannot be shared equally by {shares} devices; make it a multiple of {shares}",

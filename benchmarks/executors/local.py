@@ -160,7 +160,8 @@ class LocalExecutor(Generic[Payload, Result]):
         The next payload is sent before an outcome is yielded, so that the worker does not wait for the caller.
 
         Raises:
-            RuntimeError: Where workers keep dying before they take a payload.
+            UserError: Where a worker is over the memory limit before it takes a payload.
+            RuntimeError: Where workers keep dying before they take one.
         """
         while self._waiting or self._running:
             self._send()
@@ -258,6 +259,8 @@ class LocalExecutor(Generic[Payload, Result]):
         worker can be started.
         """
         self._stop_pool()
+        if self._limit is not None and not self._heard and (why := self._limit.why_ended_any()):
+            raise UserError(f"too little: a worker was ended before its first trial, as {why}", "memory_limit")
         self._breaks += 1
         if self._breaks > _MAX_BREAKS:
             raise RuntimeError("worker processes keep dying before they take any work; what they print may say why")

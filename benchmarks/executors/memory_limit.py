@@ -44,10 +44,11 @@ class MemoryLimit:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._next_look = 0.0
+        self._over: set[int] = set()  # at the last look
         self._ended: dict[int, str] = {}
 
     def enforce(self, workers: Iterable[int]) -> None:
-        """Look, unless the last look is less than 0.2 s old, and end what is over the limit.
+        """Look, unless the last look is less than 0.2 s old, and end what is over the limit twice running.
 
         Args:
             workers: Process ids; those that have ended hold nothing.
@@ -55,13 +56,22 @@ class MemoryLimit:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        before, self._over = self._over, set()
         for worker in workers:
             processes = tree_of(worker)
-            # Counting shared pages once takes milliseconds: only where it can decide.
+            # Counting shared pages once takes milliseconds: only where it can decide. Processes that end meanwhile
+            # make it too much, so that one look alone says nothing.
             if held_bytes(processes) > self.limit and (held := proportional_bytes(processes)) > self.limit:
-                self._ended[worker] = f"it held {held / _MIB:.0f} MiB, over its limit of {self.limit / _MIB:.0f} MiB"
-                kill_tree(worker)
+                self._over.add(worker)
+                if worker in before:
+                    told = f"it held {held / _MIB:.0f} MiB, over its limit of {self.limit / _MIB:.0f} MiB"
+                    self._ended[worker] = told
+                    kill_tree(worker)
 
     def why_ended(self, worker: int | None) -> str:
         """Why a worker was ended here; empty where it was not."""
         return self._ended.pop(worker, "") if worker is not None else ""
+
+    def why_ended_any(self) -> str:
+        """Why one of those was ended that nobody has asked after; empty where there is none."""
+        return next(iter(self._ended.values()), "")

@@ -8,6 +8,7 @@ trainoff installed, and classes that they cannot import travel by cloudpickle.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -167,7 +168,7 @@ class RayExecutor(Generic[Payload, Result]):
             raise UserError("this process is connected to Ray already; call ray.shutdown() first", "executor")
         _check_address(self._address or os.environ.get("RAY_ADDRESS") or "")
         # Neither statistics sent to Ray's makers, nor the working directory packed up under `uv run`.
-        with _environment(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0"), _own_signals():
+        with _environment(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0"), _own_signals(), _quiet():
             try:
                 self._ray.init(
                     address=self._address or os.environ.get("RAY_ADDRESS") or "local",
@@ -247,6 +248,18 @@ def _own_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray says at each start which of its defaults it has taken."""
+    logger = logging.getLogger("ray")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _first_line(error: BaseException) -> str:

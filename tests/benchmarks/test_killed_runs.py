@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
@@ -41,6 +42,7 @@ class Running:
 
     folder: Path
     suite: Path
+    arguments: tuple[str, ...] = ("--workers", "2")
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self):
@@ -53,8 +55,7 @@ class Running:
             str(self.suite),
             "--out",
             str(self.folder),
-            "--workers",
-            "2",
+            *self.arguments,
         ]
         self.process = subprocess.Popen(
             command,
@@ -159,18 +160,25 @@ def kill_one(pids, chance):
     return False
 
 
-def kill_and_check(start, tmp_path, kills, seed):
-    """Kill runs and workers at seeded random moments, complete each folder, and count what went wrong."""
+def kill_and_check(start, tmp_path, kills, seed, until=math.inf):
+    """Kill runs and workers at seeded random moments, complete each folder, and count what went wrong.
+
+    Ends early once the monotonic clock says `until`.
+    """
     chance = random.Random(seed)
     complete(start, "undisturbed")
     expected = numbers_of(tmp_path / "undisturbed")
     assert len(expected) == 18
     count = Count()
-    while count.kills + count.of_workers < kills:
+
+    def go_on():
+        return count.kills + count.of_workers < kills and time.monotonic() < until
+
+    while go_on():
         count.rounds += 1
         folder = tmp_path / f"killed-{count.rounds}"
         finished = {}
-        while count.kills + count.of_workers < kills and len(finished) < len(expected):
+        while go_on() and len(finished) < len(expected):
             running = start(folder.name)
             ended = running.process.poll
             if chance.random() < 0.7:  # while trials run; else anywhere, imports and the fork server's start among it

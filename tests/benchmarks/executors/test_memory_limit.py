@@ -36,13 +36,13 @@ def sleep_holding(mebibytes):
 
 def eat(how):
     if how == "itself":
-        sleep_holding(300)
+        sleep_holding(900)
     if how == "in a child":
-        child = multiprocessing.get_context("fork").Process(target=sleep_holding, args=(300,))
+        child = multiprocessing.get_context("fork").Process(target=sleep_holding, args=(900,))
         child.start()
         child.join()
-    if how == "shared with children":  # 120 MiB, seen by each of four children
-        kept = hold(120)
+    if how == "shared with children":  # 200 MiB, seen by each of four children
+        kept = hold(200)
         children = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(1.5,)) for _ in range(4)]
         for child in children:
             child.start()
@@ -54,28 +54,28 @@ def eat(how):
 
 def test_a_worker_over_the_limit_is_ended_and_no_other():
     hows = ["itself", "little", "in a child", "shared with children", "little"]
-    with LocalExecutor(eat, 2, preload=(), memory_limit=250 * MIB) as executor:
+    with LocalExecutor(eat, 2, preload=(), memory_limit=600 * MIB) as executor:
         for number, how in enumerate(hows):
             executor.submit(f"{number} {how}", how)
         found = {outcome.key: outcome for outcome in executor.completed()}
     for key in ("0 itself", "2 in a child"):
         death = found[key].failure
         assert isinstance(death, WorkerDied)
-        assert "over its limit of 250 MiB" in death.memory
+        assert "over its limit of 600 MiB" in death.memory
         assert found[key].seconds < 30
-    assert found["3 shared with children"].result == 120 * MIB
+    assert found["3 shared with children"].result == 200 * MIB
     assert found["1 little"].failure is None
     assert found["4 little"].failure is None
 
 
 def test_a_child_of_a_worker_that_is_ended_goes_with_it(tmp_path):
     def child_of(path):
-        child = multiprocessing.get_context("fork").Process(target=sleep_holding, args=(300,))
+        child = multiprocessing.get_context("fork").Process(target=sleep_holding, args=(900,))
         child.start()
         Path(path).write_text(str(child.pid))
         child.join()
 
-    with LocalExecutor(child_of, 1, preload=(), memory_limit=250 * MIB) as executor:
+    with LocalExecutor(child_of, 1, preload=(), memory_limit=600 * MIB) as executor:
         executor.submit("0", str(tmp_path / "pid"))
         (outcome,) = executor.completed()
     assert "over its limit" in outcome.failure.memory
