@@ -352,5 +352,5 @@ def _train(payload: _Payload) -> Record:
 def _train_on_a_node(cpus: int, payload: _Payload) -> Record:
     """On a cluster the trials beside are those that this machine has room for."""
     trial, beside, git, classes, checkpoint, spool = payload
-    beside = min(beside, (os.cpu_count() or 1) // cpus - 1)
-    return _train((trial, beside, git, classes, checkpoint, spool))
+    room = (os.cpu_count() or 1) // cpus - processes_of(trial.setting.get("strategy"))
+    return _train((trial, max(min(beside, room), 0), git, classes, checkpoint, spool))
