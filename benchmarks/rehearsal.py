@@ -22,7 +22,8 @@ from trainoff.errors import UserError
 from trainoff.modules.gan import GAN, LOGGED_NAMES
 from trainoff.modules.logged_names import find_name
 from trainoff.modules.recipe import Recipe
-from trainoff.modules.strategy_requirements import check_requirements, processes_of, strategy_name
+from trainoff.modules.sharding import check_shardable
+from trainoff.modules.strategy_requirements import check_requirements, mesh_of, processes_of, strategy_name
 from trainoff.modules.supervised_module import SupervisedModule
 from trainoff.registry import arguments_of
 
@@ -32,9 +33,18 @@ class _Begun(Exception):
 
 
 class _End(L.Callback):
-    """Ends a training after every ``on_train_start``, before a batch is fetched."""
+    """Ends a training after every ``on_train_start``, before a batch is fetched.
+
+    Args:
+        recipe: With its strategy, which one process does not have.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if strategy_name(self.recipe) == "model_parallel":
+            check_shardable(pl_module, mesh_of(self.recipe)[1])
         names = known_names(pl_module)
         if names is not None:
             _check_monitors(trainer, names)
@@ -83,7 +93,7 @@ def rehearse(trial: Trial, datamodule: L.LightningDataModule) -> None:
     _check_strategy(trial)
     try:
         with fixed_randomness(), contextlib.redirect_stdout(io.StringIO()):
-            begin(_for_the_cpu(trial), _sharing_data(datamodule), _End())
+            begin(_for_the_cpu(trial), _sharing_data(datamodule), _End(Recipe.of(trial.setting)))
     except UserError:
         raise
     except SystemExit as error:
@@ -111,10 +121,10 @@ def _check_strategy(trial: Trial) -> None:
             "L.Trainer(**recipe.trainer_arguments()).fit(recipe.apply(module), datamodule)",
             "strategy.devices",
         )
-    if isinstance(recipe.batch, int) and recipe.batch % processes and strategy_name(recipe) != "model_parallel":
+    shares = mesh_of(recipe)[0] if strategy_name(recipe) == "model_parallel" else processes
+    if isinstance(recipe.batch, int) and recipe.batch % shares:
         raise UserError(
-            f"a batch of {recipe.batch} cannot be shared equally by {processes} devices; make it a multiple of "
-            f"{processes}",
+            f"a batch of {recipe.batch} cannot be shared equally by {shares} devices; make it a multiple of {shares}",
             "batch",
         )
 

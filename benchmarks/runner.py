@@ -308,9 +308,9 @@ class Run:
         executor.submit(trial.id, payload, self._places(trial))
 
     def _places(self, trial: Trial) -> int:
-        """Of how many trials it takes the place: as many as it has devices, or all where it is to run alone."""
-        devices = processes_of(trial.setting.get("strategy"))
-        return max(devices, self.progress.workers) if self.suite.is_exclusive and self.choice.is_local else devices
+        """Of how many trials it takes the place: as its devices are, or all where it is to run alone."""
+        places = -(-processes_of(trial.setting.get("strategy")) // (self.choice.gpus or 1))
+        return max(places, self.progress.workers) if self.suite.is_exclusive and self.choice.is_local else places
 
     def _beside(self, trial: Trial) -> int:
         """How many others may run at the same time."""
@@ -352,5 +352,5 @@ def _train(payload: _Payload) -> Record:
 def _train_on_a_node(cpus: int, payload: _Payload) -> Record:
     """On a cluster the trials beside are those that this machine has room for."""
     trial, beside, git, classes, checkpoint, spool = payload
-    beside = min(beside, (os.cpu_count() or 1) // cpus - 1)
-    return _train((trial, beside, git, classes, checkpoint, spool))
+    room = (os.cpu_count() or 1) // cpus - processes_of(trial.setting.get("strategy"))
+    return _train((trial, max(min(beside, room), 0), git, classes, checkpoint, spool))

@@ -66,6 +66,8 @@ class GAN(RecipeModule):
         UserError: For recipes that cannot act on a GAN, a net that is none, an unknown loss.
     """
 
+    shards_its_net = False
+
     from_data: ClassVar[tuple[str, ...]] = ("pixel_range", "num_classes")
     features: ImageFeatures | None
 

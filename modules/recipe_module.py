@@ -35,6 +35,7 @@ class RecipeModule(L.LightningModule):
 
     net: nn.Module | None
     from_data: ClassVar[tuple[str, ...]] = ()  # arguments that the DataModule gives, as attributes of these names
+    shards_its_net: ClassVar[bool] = True  # under Lightning's ModelParallelStrategy: the net, as one
 
     def __init__(
         self,

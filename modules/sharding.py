@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 from typing import Any, cast
 
+import lightning as L
 import torch
 import torch.distributed
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
@@ -37,6 +39,25 @@ def is_sharded(module: nn.Module) -> bool:
     """Whether any layer is spread over devices; its parameters may be gathered at the moment."""
     gathers = any(isinstance(layer, FSDPModule) for layer in module.modules())
     return gathers or any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def check_shardable(module: L.LightningModule, tensor_parallel_size: int) -> None:
+    """Refuse a module that ``ModelParallelStrategy`` cannot train.
+
+    Args:
+        module: With its net, where it is one of trainoff's.
+        tensor_parallel_size: Devices that share each layer.
+
+    Raises:
+        UserError: For a module that shards nothing, and a net whose layers cannot be split.
+    """
+    net, name = getattr(module, "net", None), type(module).__name__
+    if not getattr(module, "shards_its_net", True):
+        raise UserError(f"{name} trains parts of its net by turns, which are not sharded; use ddp", "strategy")
+    if not is_overridden("configure_model", module):
+        raise UserError(f"{name} has no configure_model, where it would shard itself; use ddp", "strategy")
+    if tensor_parallel_size > 1 and getattr(module, "shards_its_net", False) and isinstance(net, nn.Module):
+        tensor_parallel_plan(net, tensor_parallel_size)
 
 
 def shard_net(strategy: ModelParallelStrategy, net: nn.Module) -> None:

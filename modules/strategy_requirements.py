@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
@@ -83,8 +84,7 @@ def check_options(recipe: Recipe) -> None:
             raise UserError(f"takes devices only, not '{next(iter(own))}'", "strategy")
         return
     if name not in _PACKAGES:  # whose classes may be there without what they need
-        given = {"accelerator", "parallel_devices", "cluster_environment", "checkpoint_io", "precision_plugin"}
-        bind_arguments(STRATEGIES.load(choice), own, "strategy", given=given, extra=set(TRAINER_OPTIONS))
+        _check_own(choice, own)
     if name == "model_parallel":
         _check_mesh(recipe, options)
 
@@ -120,6 +120,23 @@ def check_package(recipe: Recipe) -> None:
     package = _PACKAGES.get(name)
     if package is not None and find_spec(package) is None:
         raise UserError(f"'{name}' needs the package {package}, which is not installed", "strategy")
+
+
+def _check_own(choice: Choice, options: Mapping[str, Any]) -> None:
+    """Against the strategy's signature; what ddp and fsdp do not know themselves they hand on to torch's wrapper."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.nn.parallel import DistributedDataParallel
+
+    factory: Any = STRATEGIES.load(choice)
+    wrapper = {"ddp": DistributedDataParallel, "ddp_spawn": DistributedDataParallel, "fsdp": FullyShardedDataParallel}
+    known = set(inspect.signature(factory).parameters)
+    given = {"accelerator", "parallel_devices", "cluster_environment", "checkpoint_io", "precision_plugin"}
+    handed_on = {key: value for key, value in options.items() if key not in known}
+    if handed_on and choice.get("name") in wrapper:
+        names = known - given - {"kwargs"} | set(TRAINER_OPTIONS)
+        bind_arguments(wrapper[choice["name"]], handed_on, "strategy", given={"module"}, extra=names)
+        options = {key: value for key, value in options.items() if key in known}
+    bind_arguments(factory, options, "strategy", given=given, extra=set(TRAINER_OPTIONS))
 
 
 def _check_devices(options: Mapping[str, Any]) -> None:

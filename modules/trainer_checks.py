@@ -14,6 +14,7 @@ from trainoff.modules.optimizer_building import check_supported, chosen_optimize
 from trainoff.modules.process_group import destroy_process_group_at_exit
 from trainoff.modules.regularizers.base import RecipeCallback
 from trainoff.modules.sharded_recipes import check_sharded
+from trainoff.modules.sharding import check_shardable
 from trainoff.registry import arguments_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class RecipeChecks(RecipeCallback):
             return
         recipe = cast("Recipe", pl_module.recipe)
         check_trainer(recipe, trainer)
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            check_shardable(pl_module, tensor_parallel_size=1)
         set_batch(recipe, trainer, pl_module)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import signal
 from collections.abc import Mapping
 from typing import Any, cast
@@ -54,6 +56,8 @@ def train_on_ranks(trial: Trial, surroundings: Surroundings, classes: Mapping[st
 def _run_rank(payload: tuple[Trial, Surroundings, dict[str, Any]]) -> Record:
     trial, surroundings, classes = payload
     provide_classes(classes)
+    if os.environ["RANK"] != "0":
+        surroundings = dataclasses.replace(surroundings, spool="")  # one process tells how it goes
     return train(trial, surroundings)
 
 

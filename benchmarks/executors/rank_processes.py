@@ -170,6 +170,7 @@ def _serve(connection: Connection, setup: Setup, payload: bytes) -> None:
     owner = multiprocessing.parent_process()
     if owner is not None and owner.pid is not None:
         belong_to(owner.pid)  # for a limit of the trial's memory
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole foreground group: the run says what ends
     get_ready(setup)
     connection.send((run(payload), time.monotonic()))
     with contextlib.suppress(EOFError, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing.forkserver
 import os
 import time
@@ -15,7 +16,7 @@ from trainoff.benchmarks.engines.ranks import train_on_ranks
 from trainoff.benchmarks.engines.trainer import Surroundings, train
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import parse_suite
-from trainoff.benchmarks.trial import Trial
+from trainoff.benchmarks.trial import Budget, Trial
 from trainoff.benchmarks.worker import run_trial
 from trainoff.errors import UserError
 
@@ -132,6 +133,33 @@ def test_a_sharded_trial_says_what_one_process_says(sizes):
     assert two.cost.flops_per_sample == one.cost.flops_per_sample
     assert two.cost.checkpoint_bytes == pytest.approx(one.cost.checkpoint_bytes, rel=0.1)
     assert two.cost.latency_seconds is None
+
+
+TOKENS = {
+    "gpt2": ("language_model", {"width": 8, "depth": 1, "heads": 2, "dropout": 0.0}, "text", "bits_per_byte"),
+    "transformer": ("seq2seq", {"width": 8, "depth": 1, "heads": 2, "dropout": 0.0}, "pairs", "exact_match"),
+    "seq2seq_lstm": ("seq2seq", {"width": 8}, "pairs", "exact_match"),
+}
+
+
+@pytest.mark.parametrize("net", TOKENS)
+def test_nets_for_tokens_are_sharded_and_decode(net):
+    kind, arguments, data, metric = TOKENS[net]
+    module = {"name": kind, "net": {"name": net, **arguments}}
+    data = {"name": "pairs", "kind": "dates", "samples": 400} if data == "pairs" else {"name": "text", "length": 32}
+    recipe = {"optimizer": {"name": "sgd", "lr": 0.1}, "batch": 32}
+    mesh = {"data_parallel_size": 2, "tensor_parallel_size": 1}
+    sharded = {**recipe, "strategy": {"name": "model_parallel", "devices": 2, **mesh}}
+    ended = []
+    for each in (recipe, sharded):
+        trial = trial_of(each, module, data)
+        task = dataclasses.replace(trial.task, metric=metric, mode="max", budget=Budget(steps=4))
+        ended.append(run_trial(dataclasses.replace(trial, task=task), 0, "", {}))
+    one, two = ended
+    assert two.status == "ok", two.error
+    assert two.quality.last.test.loss == pytest.approx(one.quality.last.test.loss, abs=1e-5)
+    assert two.quality.last.test.metric == pytest.approx(one.quality.last.test.metric, rel=1e-5)
+    assert two.curves.train_loss == pytest.approx(one.curves.train_loss, abs=1e-5)
 
 
 @pytest.mark.parametrize(

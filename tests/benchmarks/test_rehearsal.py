@@ -139,7 +139,7 @@ def test_a_long_rehearsal_ends_early(monkeypatch):
 
 
 def test_several_devices_are_begun_as_one_without_starting_processes():
-    for strategy in ("ddp", "ddp_spawn", "model_parallel"):
+    for strategy in ("ddp", "ddp_spawn"):
         calls.clear()
         check({"two": {**SGD, "strategy": {"name": strategy, "devices": 2}}})
         assert calls[0] == ("setup", "fit")
@@ -172,6 +172,39 @@ def test_what_a_strategy_lacks_is_said_before_anything_is_trained(recipe, messag
     with pytest.raises(UserError, match=f"recipe r on task t: {message}"):
         check({"r": {**SGD, **recipe}})
     assert calls == [("setup", "fit")]
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "recipe", "message"),
+    [
+        (
+            {"class_path": "running_suites.UsersModule"},
+            "running_suites.UsersData",
+            {},
+            "UsersModule has no conf",
+        ),
+        (
+            "gan",
+            "digits",
+            {"batch": 64},
+            "strategy: GAN trains parts of its net by turns",
+        ),
+        ({"name": "classifier", "net": "linear"}, "digits", {}, "strategy.tensor_parallel_size: Linear has no layers"),
+        (
+            {"name": "classifier", "net": {"name": "mlp", "hidden": [9]}},
+            "digits",
+            {},
+            "2 devices do not divide 9",
+        ),
+    ],
+)
+def test_what_does_not_shard_is_said_before_anything_is_trained(module, data, recipe, message):
+    strategy = {"name": "model_parallel", "devices": 2, "data_parallel_size": 1, "tensor_parallel_size": 2}
+    suite = make_data({"r": {"optimizer": "sgd", **recipe, "strategy": strategy}}, module=module, data=data)
+    if module == "gan":
+        suite["tasks"]["t"] |= {"metric": "frechet_distance", "mode": "min"}
+    with pytest.raises(UserError, match=message):
+        checked_pairs(parse_suite(suite, place), {})
 
 
 def test_loaders_start_no_processes(monkeypatch):

@@ -65,6 +65,11 @@ def test_each_trial_leaves_a_record_and_a_second_run_runs_nothing(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".tmp"]
 
 
+def test_where_times_are_exclusive_each_trial_runs_alone(tmp_path):
+    execute(make_data({"adamw": ADAMW, "sgd": SGD}, seeds=2, timing="exclusive"), tmp_path, workers=2)
+    assert {record.environment.trials_beside for record in records_of(tmp_path).values()} == {0}
+
+
 def test_a_changed_recipe_runs_anew_and_the_old_one_comes_back(tmp_path):
     changed = {"optimizer": {"name": "sgd", "lr": 0.05}, "batch": 64}
     data = make_data({"adamw": ADAMW, "sgd": SGD})

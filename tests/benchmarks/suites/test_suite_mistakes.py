@@ -30,6 +30,7 @@ MISTAKES = [
         "name: mine\nseeds: {finale: 1}",
         "s.yaml:2: seeds.finale: no key 'finale' here; did you mean final?",
     ),
+    ("name: mine", "name: mine\ntiming: alone", "s.yaml:2: timing: 'alone' is neither 'shared' nor 'exclusive'"),
     ("name: mine", "name: mine\ntime_limit: 0", "s.yaml:2: time_limit: 0 is not a finite number above 0"),
     ("name: mine", "name: mine\ntime_limit: .inf", "s.yaml:2: time_limit: inf is not a finite number above 0"),
     ("name: mine", "name: mine\nbaseline: aa", "s.yaml:2: baseline: no recipe is called 'aa'; did you mean a?"),
