@@ -128,14 +128,14 @@ class Chaos:
         self.expected = numbers_of(self.folder / "undisturbed")
         return row
 
-    def killed(self, kills):
-        """`kill -9` of the run or of a worker."""
+    def killed(self, kills, share):
+        """`kill -9` of the run or of a worker, for a share of the time that is left."""
 
         def start(name):
             return self.start(name)
 
-        reserve = 0.5 * (self.until - time.monotonic())  # for the other faults
-        count = kill_and_check(start, self.folder, kills, self.seed, self.until - reserve)
+        until = time.monotonic() + share * (self.until - time.monotonic())
+        count = kill_and_check(start, self.folder, kills, self.seed, until)
         row = Row(
             runs=count.kills + count.of_workers,
             lost=count.lost,
@@ -334,7 +334,7 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="trainoff-chaos-"))
     chaos = Chaos(folder, given.seed, begun + 60 * given.minutes)
     cases = {
-        "kill -9": lambda: chaos.killed(given.kills),
+        "kill -9": lambda: chaos.killed(given.kills, 0.9 if given.only else 0.5),
         "failing trials": chaos.in_the_trial,
         "disk full": chaos.full,
         "read-only records": chaos.read_only,
