@@ -204,7 +204,8 @@ class Run:
                 continue
             del self.submitted[outcome.key]
             self._keep(pair, self._record_of(pair, trial, outcome))
-            feed.append(self._final(pair))
+            if not self._has_started(pair, "final") and pair.chosen() is not None:
+                feed.append(self._final(pair))
             self._feed(executor, feed)
             self.watch(self.progress)
 

@@ -76,9 +76,11 @@ class Chaos:
         self.suite.write_text(dump_yaml(trials_of(10)))
         self.expected = {}
         self.started = []
+        self.seconds = 0.0  # of the undisturbed run
 
-    def is_over(self, seconds=0):
-        return time.monotonic() + seconds > self.until
+    def is_over(self):
+        """Whether there is no time for another fault: none took more than four times the undisturbed run."""
+        return time.monotonic() + 4 * self.seconds > self.until
 
     def start(self, folder, *arguments, suite=None):
         made = Running(self.folder / folder, suite or self.suite, ("--workers", "2", *arguments))
@@ -106,11 +108,12 @@ class Chaos:
             row.lost += 1
         self.compare(folder, row, before)
 
-    def compare(self, folder, row, before):
+    def compare(self, folder, row, before, expected=None):
+        expected = self.expected if expected is None else expected
         made, after = numbers_of(self.folder / folder), stamps(self.folder / folder)
-        row.lost += len(self.expected.keys() - made.keys())
-        row.doubled += len(made.keys() - self.expected.keys())
-        row.different += sum(made[key] != self.expected[key] for key in made.keys() & self.expected.keys())
+        row.lost += len(expected.keys() - made.keys())
+        row.doubled += len(made.keys() - expected.keys())
+        row.different += sum(made[key] != expected[key] for key in made.keys() & expected.keys())
         row.again += sum(after.get(key) != stamp for key, stamp in before.items())
         row.temporary += sum(path.name.endswith(".tmp") for path in (self.folder / folder).rglob("*"))
 
@@ -121,20 +124,21 @@ class Chaos:
     # --- the faults -----------------------------------------------------------------------------------------------
 
     def undisturbed(self):
-        row = Row(runs=1)
+        row, start = Row(runs=1), time.monotonic()
         status, errors = self.end(self.start("undisturbed"), row)
+        self.seconds = time.monotonic() - start
         assert status == 0, errors
         self.expected = numbers_of(self.folder / "undisturbed")
         return row
 
-    def killed(self, kills):
-        """`kill -9` of the run or of a worker."""
+    def killed(self, kills, share):
+        """`kill -9` of the run or of a worker, for a share of the time that is left."""
 
         def start(name):
             return self.start(name)
 
-        reserve = 0.4 * (self.until - time.monotonic())  # for the other faults
-        count = kill_and_check(start, self.folder, kills, self.seed, self.until - reserve)
+        until = time.monotonic() + share * (self.until - time.monotonic())
+        count = kill_and_check(start, self.folder, kills, self.seed, until)
         row = Row(
             runs=count.kills + count.of_workers,
             lost=count.lost,
@@ -229,6 +233,26 @@ class Chaos:
         )
         return row
 
+    def rank(self):
+        """`kill -9` of one of the two processes that train together; the trial is tried again."""
+        row, suite = Row(runs=1), self.folder / "ranks.yaml"
+        ddp = {"optimizer": {"name": "sgd", "lr": 0.1}, "batch": 64, "strategy": {"name": "ddp", "devices": 2}}
+        suite.write_text(dump_yaml(make_data({"ddp": ddp}, seeds=3, epochs=10)))
+        self.end(self.start("ranks-undisturbed", suite=suite), row)
+        running = self.start("ranks", suite=suite)
+        running.wait_for(lambda: ranks_of(running) or running.process.poll() is not None)
+        time.sleep(self.chance.uniform(0, 1))
+        killed = self.chance.choice(ranks_of(running) or [0])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(killed, signal.SIGKILL)
+        self.end(running, row)
+        before = stamps(running.folder)
+        status, errors = self.end(self.start("ranks", suite=suite), row)
+        row.lost += status != 0
+        row.note = "" if status == 0 else errors.strip()[-200:]
+        self.compare("ranks", row, before, numbers_of(self.folder / "ranks-undisturbed"))
+        return row
+
     def ray_node(self):
         """A node of a Ray cluster dies in mid-run."""
         try:
@@ -252,6 +276,16 @@ class Chaos:
         finally:
             cluster.shutdown()
         return row
+
+
+def ranks_of(running):
+    """Processes that train together with others, by the name that they have then."""
+    found = []
+    for process in running.living():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{process}/comm").read_text().startswith("rank-of-"):
+                found.append(process)
+    return found
 
 
 def faults():
@@ -303,13 +337,14 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="trainoff-chaos-"))
     chaos = Chaos(folder, given.seed, begun + 60 * given.minutes)
     cases = {
+        "kill -9": lambda: chaos.killed(given.kills, 0.9 if given.only else 0.5),
         "failing trials": chaos.in_the_trial,
         "disk full": chaos.full,
         "read-only records": chaos.read_only,
         "SIGTERM": lambda: chaos.signalled("term", signal.SIGTERM),
         "Ctrl-C twice": lambda: chaos.signalled("interrupt", signal.SIGINT, signal.SIGINT),
+        "rank killed": chaos.rank,
         "Ray node killed": chaos.ray_node,
-        "kill -9": lambda: chaos.killed(given.kills),
     }
     print(f"seed {given.seed}, {given.minutes:g} minutes, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     print(f"{'fault':<18} {'runs':>5} " + " ".join(f"{key:>9}" for key in WRONG) + f" {'s':>6}  note", flush=True)
@@ -319,7 +354,7 @@ def main():
             if given.only not in name and name != "undisturbed":
                 continue
             start = time.monotonic()
-            row = Row(note="no time") if chaos.is_over(30) else case()
+            row = Row(note="no time") if chaos.is_over() else case()
             is_clean &= row.is_clean
             counts = " ".join(f"{asdict(row)[key]:>9}" for key in WRONG)
             print(f"{name:<18} {row.runs:>5} {counts} {time.monotonic() - start:>6.0f}  {row.note}", flush=True)

@@ -53,6 +53,7 @@ def records_of(folder):
 # What differs between two runs of one trial.
 _MEASURED = {"train_seconds", "wall_seconds", "samples_per_second", "step_seconds_p50", "step_seconds_p95"}
 _MEASURED |= {"seconds_to_target", "peak_memory_bytes", "trials_beside", "git", "latency_seconds", "resumptions"}
+_MEASURED |= {"peak_memory_bytes_by_rank"}
 
 
 def numbers_of(folder):

@@ -11,7 +11,7 @@ import pytest
 from running_suites import execute, make_data
 
 HEAVY = ("torch", "lightning", "torchmetrics", "pytorch_optimizer", "sklearn", "datasets", "wandb", "pandas", "ray")
-HEAVY += ("scipy.stats", "matplotlib", "mnist1d", "jsonargparse")
+HEAVY += ("scipy.stats", "matplotlib", "mnist1d", "jsonargparse", "submitit", "pebble")
 
 REPORT = """
 import json, sys

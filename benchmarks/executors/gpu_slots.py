@@ -1,13 +1,14 @@
 """Which GPUs a worker sees: each takes a free slot when it starts, and holds it for as long as it lives.
 
-A slot is a locked file. The kernel frees the lock with its process, however that ends, so that a worker's successor
-finds the slot free without anybody keeping books.
+A slot is an abstract socket's name (Linux), which one process at a time can have. The kernel frees it with its holder,
+however that ends: a worker's successor finds it free without anybody keeping books, and no file is left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -15,14 +16,15 @@ from dataclasses import dataclass
 from trainoff.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_SECONDS_TO_WAIT = 60.0  # children of a dead worker, such as a DataLoader's, hold its lock until they end too
+_SECONDS_TO_WAIT = 60.0  # for the slot of a worker that is just ending
 
-_held: list[int] = []
+_held: list[socket.socket] = []
 
 
 def _close_in_child() -> None:
-    for descriptor in _held:
-        os.close(descriptor)
+    # A DataLoader's worker may outlive its parent for some seconds.
+    for held in _held:
+        held.close()
     _held.clear()
 
 
@@ -31,11 +33,11 @@ class GpuSlots:
     """Slots that workers take, one each.
 
     Args:
-        folder: Where the lock files are; it exists, and all workers see it.
+        name: Of these slots, unlike any other's on this machine.
         groups: Of each slot, the devices as ``CUDA_VISIBLE_DEVICES`` names them.
     """
 
-    folder: str
+    name: str
     groups: tuple[str, ...]
 
     def take(self) -> str:
@@ -44,22 +46,18 @@ class GpuSlots:
         Raises:
             RuntimeError: Where none became free.
         """
-        import fcntl
-
         deadline = time.monotonic() + _SECONDS_TO_WAIT
         while time.monotonic() < deadline:
             for number, devices in enumerate(self.groups):
-                descriptor = os.open(
-                    os.path.join(self.folder, f"slot-{number}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-                )
+                made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    os.close(descriptor)
+                    made.bind(f"\0trainoff-gpus-{self.name}-{number}")
+                except OSError:  # another worker has it
+                    made.close()
                     continue
                 if not _held:
                     os.register_at_fork(after_in_child=_close_in_child)
-                _held.append(descriptor)
+                _held.append(made)
                 return devices
             time.sleep(0.05)
         raise RuntimeError(f"no GPU became free in {_SECONDS_TO_WAIT:.0f} seconds")

@@ -11,10 +11,9 @@ import concurrent.futures
 import multiprocessing
 import os
 import queue
-import shutil
 import signal
-import tempfile
 import time
+import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -102,8 +101,8 @@ class LocalExecutor(Generic[Payload, Result]):
         self._notices: set[str] = set()
         self._memory = MemoryWatch()
         self._limit = None if memory_limit is None else MemoryLimit(memory_limit)
-        self._gpus = device_groups(visible_devices(), workers, gpus)
-        self._slots: GpuSlots | None = None
+        groups = device_groups(visible_devices(), workers, gpus)
+        self._slots = GpuSlots(uuid.uuid4().hex, groups) if groups else None
 
     @property
     def at_once(self) -> int:
@@ -124,8 +123,6 @@ class LocalExecutor(Generic[Payload, Result]):
         if "forkserver" not in multiprocessing.get_all_start_methods():
             raise UserError("local workers need a fork server, which Windows lacks; run under WSL")
         self._context = WorkerContext(self._preload, self._threads)
-        if self._gpus:
-            self._slots = GpuSlots(tempfile.mkdtemp(prefix="trainoff-gpus-"), self._gpus)
         return self
 
     def __exit__(
@@ -137,8 +134,6 @@ class LocalExecutor(Generic[Payload, Result]):
             self._context = None
             self._waiting.clear()
             self._running.clear()
-            if self._slots is not None:
-                shutil.rmtree(self._slots.folder, ignore_errors=True)
 
     def submit(self, key: str, payload: Payload, places: int = 1) -> None:
         """Add a payload; it is sent to a worker when one is free and outcomes are being asked for.

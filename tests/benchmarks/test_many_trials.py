@@ -34,7 +34,7 @@ class Here:
     def __exit__(self, *_):
         return None
 
-    def submit(self, key, payload):
+    def submit(self, key, payload, places=1):
         self.waiting.append((key, payload))
         self.most = max(self.most, len(self.waiting))
 
