@@ -7,6 +7,7 @@ is new.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ _LOG = "wandb-client.log"
 AT_A_TIME = 24
 _FINISHED = ("finished", "failed")
 _MOST_ERRORS = 5  # in a row: the server is not well
+_PATIENCE = (0.0, 1.0, 3.0, 10.0)  # seconds before each look at what the server has
 
 Watch = Callable[[int, int], None]
 
@@ -187,6 +189,8 @@ class Publishing:
                     break
             else:
                 errors = 0
+                # Noted at once, so that whatever ends this call, the next one need not send it again.
+                self.ledger.arrived("run", answer.key, answer.id, self.wanted[answer.key].digest)
                 self.done.uploaded += 1
                 self.watch(self.done.uploaded, len(keys))
         if last is not None:
@@ -194,17 +198,14 @@ class Publishing:
             raise UserError(f"{rest} could not be sent ({last.text}); {AGAIN}", self.account.server)
 
     def _verify(self, keys: list[str]) -> None:
-        """Note what the server says that it has; the client itself cannot know."""
-        if not keys:
-            return
-        there = self._there()
-        short = []
-        for key in keys:
-            identity = self.ledger.run_id(key)
-            if _is_whole(there.get(identity), self.wanted[key]):
-                self.ledger.arrived("run", key, identity, self.wanted[key].digest)
-            else:
-                short.append(key)
+        """Ask the server what it has: the client itself cannot know. A server may take seconds to count."""
+        short = keys
+        for seconds in _PATIENCE:
+            if not short:
+                return
+            time.sleep(seconds)
+            there = self._there()
+            short = [key for key in short if not _is_whole(there.get(self.ledger.run_id(key)), self.wanted[key])]
         if short:
             raise UserError(f"{count_text(len(short), 'run')} did not arrive whole; {AGAIN}", self.account.server)
 
