@@ -134,7 +134,8 @@ class Publishing:
 
     def send_runs(self) -> None:
         """The runs that are not up, or not whole."""
-        self.client.ask(MakeProject())
+        if not self.account.has_project:  # to change one that is there takes more rights than to add runs to it
+            self.client.ask(MakeProject())
         self.wanted = {key: Wanted.of(record) for key, record in self.material.records.items()}
         self.done.notes += self.material.note
         missing = self._missing(self._there())

@@ -295,6 +295,16 @@ def test_a_project_without_rights(server, folder, capsys):
     _expect_line(folder, capsys, "no right to write", f"{ENTITY}/p")
 
 
+def test_a_project_that_is_there_is_not_made_again(server, folder):
+    """To change one takes more rights than to add runs to it."""
+    server.projects.add("p")
+    account = check("p")
+    assert account.has_project
+    assert not check("another").has_project
+    publish(folder, "p", with_report=False)
+    assert not any("CreateProject" in line for line in server.requests)
+
+
 def test_an_entity_that_is_not_ones_own(server, folder, capsys):
     _expect_line(folder, capsys, "no right to write there", "entity strangers", "--entity", "strangers")
 
