@@ -87,8 +87,10 @@ def publish(
         UserError: Where the server cannot be used, or not all could be sent; the same call goes on later.
     """
     need_wandb(report=with_report)
+    if not folder.is_dir():
+        raise UserError("there is no such run folder", str(folder))
+    account = check(project, entity)  # before ten thousand records are read: its answer is not to wait for them
     material = Material.read(folder)
-    account = check(project, entity)
     with RunFolder(folder), tempfile.TemporaryDirectory(prefix="trainoff-wandb-") as scratch:
         setup = Setup(project, account.entity, scratch)
         log = folder / _LOG
@@ -98,12 +100,20 @@ def publish(
                 publishing.send_runs()
                 if with_report:
                     publishing.send_report()
-        except UserError:
-            if log.exists():
-                log.write_text(without_values(log.read_text(errors="replace").replace(account.key, "…")))
+        except BaseException:
+            _keep_log(log, account.key)
             raise
         log.unlink(missing_ok=True)
         return publishing.done
+
+
+def _keep_log(log: Path, key: str) -> None:
+    """What the client said before something went wrong, without secrets; nothing where it said nothing."""
+    said = log.read_text(errors="replace") if log.exists() else ""
+    if said.strip():
+        log.write_text(without_values(said.replace(key, "…")))
+    else:
+        log.unlink(missing_ok=True)
 
 
 class Publishing:
