@@ -160,7 +160,9 @@ class Client:
                     x_stats_pid=values["pid"],
                 )
                 logged = max(run.starting_step - 1, 0)
-            elif values[EPOCH] > logged:
+            elif (
+                values[EPOCH] == logged + 1
+            ):  # beyond a gap nothing is sent before the record is there: steps only grow
                 run.log(row_of(values, metric), step=values[EPOCH])
                 logged = values[EPOCH]
         whole = content[-1] if content else None
