@@ -46,6 +46,7 @@ class LiveRuns:
         self._trials: dict[str, tuple[str, Trial]] = {}  # by spool's name: those that may start
         self._begun: dict[str, str] = {}  # trial -> its job's key
         self._pending: set[str] = set()
+        self._sent: dict[str, tuple[str, str]] = {}  # by job's key: the trial, and the digest of what was sent
         self._lock = threading.Lock()
         self._is_dead = threading.Event()
         self._is_over = threading.Event()
@@ -85,12 +86,16 @@ class LiveRuns:
             key = self._begun.pop(record.trial.id, None)
             for name in [name for name, (_, trial) in self._trials.items() if trial.id == record.trial.id]:
                 del self._trials[name]
-            if key is not None:
-                self._client.send(EndLive(key, content))
-            elif content is not None:
+            if key is None:  # it ended before its first rows were seen
+                if content is None:
+                    return
                 key = record.trial.id
                 self._pending.add(key)
                 self._client.send(UploadRun(key, self._run_id(record.trial.id), content))
+            else:
+                self._client.send(EndLive(key, content))
+            if content is not None:
+                self._sent[key] = (record.trial.id, content.digest)
 
     def _run_id(self, trial: str) -> str:
         if self._ledger is None:
@@ -111,6 +116,9 @@ class LiveRuns:
                 answer = self._client.next_answer(_SECONDS_BETWEEN_LOOKS)
                 with self._lock:
                     self._pending.discard(answer.key)
+                    trial, digest = self._sent.pop(answer.key, ("", ""))
+                    if trial and not answer.problem and self._ledger is not None:
+                        self._ledger.arrived("run", trial, answer.id, digest)
                 silent = 0.0
             except Stalled:
                 silent += _SECONDS_BETWEEN_LOOKS

@@ -9,16 +9,8 @@ from trainoff.benchmarks.store import RunFolder, write_atomically
 from trainoff.errors import UserError
 from trainoff.leaderboards.publishing.jobs import Setup, UploadArtifact, UploadRun
 from trainoff.leaderboards.publishing.ledger import Ledger
-from trainoff.leaderboards.publishing.publish import (
-    AT_A_TIME,
-    REPORT_PAGE,
-    Material,
-    Published,
-    Wanted,
-    Watch,
-    board_files,
-    digest_of,
-)
+from trainoff.leaderboards.publishing.material import Material, Wanted, board_files, digest_of
+from trainoff.leaderboards.publishing.publish import AT_A_TIME, REPORT_PAGE, Published, Watch
 from trainoff.leaderboards.publishing.run_content import content_of
 from trainoff.leaderboards.publishing.wandb_client import STALL_SECONDS, WandbClient, need_wandb
 from trainoff.leaderboards.report.page import report_page

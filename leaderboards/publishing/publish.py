@@ -6,19 +6,15 @@ is new.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
-from trainoff.benchmarks.record import Record, to_json
-from trainoff.benchmarks.secret_scan import REMOVED, without_secrets, without_values
+from trainoff.benchmarks.secret_scan import without_values
 from trainoff.benchmarks.store import RunFolder, write_atomically
 from trainoff.errors import UserError
-from trainoff.leaderboards import Board, read_board
 from trainoff.leaderboards.numbers import count_text
 from trainoff.leaderboards.publishing.jobs import (
     Answer,
@@ -32,12 +28,10 @@ from trainoff.leaderboards.publishing.jobs import (
     UploadRun,
 )
 from trainoff.leaderboards.publishing.ledger import Ledger
+from trainoff.leaderboards.publishing.material import Material, Wanted, board_files, digest_of
 from trainoff.leaderboards.publishing.run_content import content_of
 from trainoff.leaderboards.publishing.server_check import AGAIN, Account, check
 from trainoff.leaderboards.publishing.wandb_client import STALL_SECONDS, WandbClient, need_wandb
-from trainoff.leaderboards.render import render
-from trainoff.leaderboards.report.description import Report
-from trainoff.leaderboards.report.making import make_report
 from trainoff.leaderboards.report.page import report_page
 
 REPORT_PAGE = "report.html"
@@ -45,6 +39,7 @@ _LOG = "wandb-client.log"
 AT_A_TIME = 24
 _FINISHED = ("finished", "failed")
 _MOST_ERRORS = 5  # in a row: the server is not well
+_PATIENCE = (0.0, 1.0, 3.0, 10.0)  # seconds before each look at what the server has
 
 Watch = Callable[[int, int], None]
 
@@ -70,49 +65,6 @@ class Published:
     folder: Path | None = None
 
 
-@dataclass(frozen=True)
-class Material:
-    """What a run folder holds, read once."""
-
-    folder: Path
-    records: dict[str, Record]
-    board: Board
-
-    @classmethod
-    def read(cls, folder: Path) -> Material:
-        """Read it; an interrupted trial will run again and has nothing to show yet.
-
-        Raises:
-            UserError: For a folder that is missing or holds no record.
-        """
-        board = read_board(folder)
-        records, _ = RunFolder(folder).read_all()
-        # Cleaned here, so that nothing that is made of them can hold a secret.
-        clean = {
-            key: msgspec.convert(without_secrets(msgspec.to_builtins(each)), Record)
-            for key, each in records.items()
-            if each.status != "interrupted"
-        }
-        return cls(folder, clean, board)
-
-    @property
-    def note(self) -> list[str]:
-        """How many records held a secret, where any did."""
-        hidden = sum(REMOVED.encode() in to_json(record) for record in self.records.values())
-        return [f"{count_text(hidden, 'record')} held what looks like a secret; it is left out"] if hidden else []
-
-    def report(self) -> Report:
-        """What there is to say about it."""
-        return make_report(self.board, list(self.records.values()), self.folder)
-
-    @property
-    def name(self) -> str:
-        """The artifact's."""
-        suites = sorted({record.trial.suite for record in self.records.values()})
-        kept = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "-".join(suites))
-        return f"{kept or 'suite'}-board"[:120]
-
-
 def publish(
     folder: Path,
     project: str,
@@ -135,8 +87,10 @@ def publish(
         UserError: Where the server cannot be used, or not all could be sent; the same call goes on later.
     """
     need_wandb(report=with_report)
+    if not folder.is_dir():
+        raise UserError("there is no such run folder", str(folder))
+    account = check(project, entity)  # before ten thousand records are read: its answer is not to wait for them
     material = Material.read(folder)
-    account = check(project, entity)
     with RunFolder(folder), tempfile.TemporaryDirectory(prefix="trainoff-wandb-") as scratch:
         setup = Setup(project, account.entity, scratch)
         log = folder / _LOG
@@ -146,33 +100,20 @@ def publish(
                 publishing.send_runs()
                 if with_report:
                     publishing.send_report()
-        except UserError:
-            if log.exists():
-                log.write_text(without_values(log.read_text(errors="replace").replace(account.key, "…")))
+        except BaseException:
+            _keep_log(log, account.key)
             raise
         log.unlink(missing_ok=True)
         return publishing.done
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """As much of a run's content as tells whether it is up: ten thousand whole ones would be hundreds of megabytes.
-
-    Args:
-        name: The run's.
-        digest: Of the content.
-        rows: How many there are.
-    """
-
-    name: str
-    digest: str
-    rows: int
-
-    @classmethod
-    def of(cls, record: Record) -> Wanted:
-        """Of a record's run."""
-        content = content_of(record)
-        return cls(content.name, content.digest, len(content.rows))
+def _keep_log(log: Path, key: str) -> None:
+    """What the client said before something went wrong, without secrets; nothing where it said nothing."""
+    said = log.read_text(errors="replace") if log.exists() else ""
+    if said.strip():
+        log.write_text(without_values(said.replace(key, "…")))
+    else:
+        log.unlink(missing_ok=True)
 
 
 class Publishing:
@@ -203,7 +144,8 @@ class Publishing:
 
     def send_runs(self) -> None:
         """The runs that are not up, or not whole."""
-        self.client.ask(MakeProject())
+        if not self.account.has_project:  # to change one that is there takes more rights than to add runs to it
+            self.client.ask(MakeProject())
         self.wanted = {key: Wanted.of(record) for key, record in self.material.records.items()}
         self.done.notes += self.material.note
         missing = self._missing(self._there())
@@ -258,6 +200,8 @@ class Publishing:
                     break
             else:
                 errors = 0
+                # Noted at once, so that whatever ends this call, the next one need not send it again.
+                self.ledger.arrived("run", answer.key, answer.id, self.wanted[answer.key].digest)
                 self.done.uploaded += 1
                 self.watch(self.done.uploaded, len(keys))
         if last is not None:
@@ -265,17 +209,14 @@ class Publishing:
             raise UserError(f"{rest} could not be sent ({last.text}); {AGAIN}", self.account.server)
 
     def _verify(self, keys: list[str]) -> None:
-        """Note what the server says that it has; the client itself cannot know."""
-        if not keys:
-            return
-        there = self._there()
-        short = []
-        for key in keys:
-            identity = self.ledger.run_id(key)
-            if _is_whole(there.get(identity), self.wanted[key]):
-                self.ledger.arrived("run", key, identity, self.wanted[key].digest)
-            else:
-                short.append(key)
+        """Ask the server what it has: the client itself cannot know. A server may take seconds to count."""
+        short = keys
+        for seconds in _PATIENCE:
+            if not short:
+                return
+            time.sleep(seconds)
+            there = self._there()
+            short = [key for key in short if not _is_whole(there.get(self.ledger.run_id(key)), self.wanted[key])]
         if short:
             raise UserError(f"{count_text(len(short), 'run')} did not arrive whole; {AGAIN}", self.account.server)
 
@@ -320,30 +261,3 @@ class Publishing:
 
 def _is_whole(run: FoundRun | None, wanted: Wanted) -> bool:
     return run is not None and run.state in _FINISHED and run.rows >= wanted.rows
-
-
-def board_files(material: Material, place: Path) -> dict[str, str]:
-    """The records, the suite and the board, without what looks like a secret."""
-    files: dict[str, str] = {}
-
-    def add(name: str, content: bytes) -> None:
-        path = place / name.replace("/", "-")
-        path.write_bytes(content)
-        files[name] = str(path)
-
-    add("board.html", without_values(render(material.board, "html")).encode())
-    add("board.md", without_values(render(material.board, "markdown")).encode())
-    suite = material.folder / "suite.yaml"
-    if suite.is_file():
-        add("suite.yaml", without_values(suite.read_text(encoding="utf-8", errors="replace")).encode())
-    for key, record in sorted(material.records.items()):
-        add(f"records/{key}.json", to_json(record))
-    return files
-
-
-def digest_of(files: dict[str, str]) -> str:
-    """SHA-256 of the files' names and contents."""
-    digest = hashlib.sha256()
-    for name, path in sorted(files.items()):
-        digest.update(name.encode() + b"\0" + Path(path).read_bytes() + b"\0")
-    return digest.hexdigest()

@@ -9,11 +9,12 @@ from pathlib import Path
 from trainoff.benchmarks.record import Record, UnreadableRecord, from_json
 from trainoff.benchmarks.store import RunFolder
 from trainoff.errors import UserError
+from trainoff.leaderboards.numbers import count_text
 from trainoff.leaderboards.publishing.jobs import RECORD_FILE, FetchRecords, Setup
 from trainoff.leaderboards.publishing.ledger import Ledger
 from trainoff.leaderboards.publishing.publish import Watch
 from trainoff.leaderboards.publishing.run_content import content_of
-from trainoff.leaderboards.publishing.server_check import check
+from trainoff.leaderboards.publishing.server_check import AGAIN, check
 from trainoff.leaderboards.publishing.wandb_client import STALL_SECONDS, WandbClient, need_wandb
 
 
@@ -49,7 +50,8 @@ def pull(
         stall_seconds: How long the server may be silent.
 
     Raises:
-        UserError: Where the server cannot be used, or the project holds no such runs.
+        UserError: Where the server cannot be used, the project holds no such runs, or some could not be fetched; what
+            could be is kept.
     """
     need_wandb()
     account = check(project, entity, writes=False)
@@ -59,16 +61,23 @@ def pull(
         setup = Setup(project, account.entity, scratch)
         with WandbClient(setup, account.server, account.key, Path(scratch) / "log", stall_seconds) as client:
             client.send(FetchRecords(str(place)))
-            count = 0
+            failures, count = [], 0
             while not (answer := client.next_answer()).is_over:
-                count += 1
-                watch(count, 0)
+                if answer.problem:
+                    failures.append(answer)
+                else:
+                    count += 1
+                    watch(count, 0)
         if answer.problem:
             raise UserError(answer.text, f"{account.entity}/{project}")
         fetched = sorted(place.glob(f"*/{RECORD_FILE}"))
-        if not fetched:
+        if not fetched and not failures:
             raise UserError("holds no runs that trainoff published", f"{account.entity}/{project}")
-        return _keep(fetched, folder, account.place(project))
+        done = _keep(fetched, folder, account.place(project)) if fetched else Pulled()
+        if failures:
+            lost = f"{count_text(len(failures), 'record')} of {len(failures) + count:,} could not be fetched"
+            raise UserError(f"{lost} ({failures[0].text}); {AGAIN}", f"{account.entity}/{project}")
+        return done
 
 
 def _keep(files: list[Path], folder: Path, place: str) -> Pulled:

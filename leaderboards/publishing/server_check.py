@@ -39,11 +39,13 @@ class Account:
         server: The server's address.
         key: The API key. Never printed: ``repr`` leaves it out.
         entity: The user or team that the project belongs to.
+        has_project: Whether the project is there.
     """
 
     server: str
     key: str
     entity: str
+    has_project: bool = False
 
     def __repr__(self) -> str:
         return f"Account({self.server!r}, entity={self.entity!r})"
@@ -120,17 +122,19 @@ def _asked(server: str, key: str, project: str, entity: str | None, writes: bool
         if not viewer:
             return _wrong_key(server)
         owner = entity or viewer.get("entity") or viewer.get("username") or ""
-        if not writes:
-            return Account(server, key, owner)
+        found = (_ask(server, key, _READ_ONLY, {"entity": owner, "project": project}) or {}).get("project")
+        account = Account(server, key, owner, has_project=bool(found))
+        if not writes or (found and not found.get("readOnly")):
+            return account
+        if found:
+            return UserError("the key gives no right to write to this project", f"{owner}/{project}")
+        # A project that is not there is made, which takes rights to all that its owner has.
         teams = [edge["node"]["name"] for edge in (viewer.get("teams") or {}).get("edges", [])]
         known = {viewer.get("entity"), viewer.get("username"), *teams}
-        if owner not in known:
-            names = ", ".join(sorted(filter(None, known)))
-            return UserError(f"the key gives no right to write there; it does for {names}", f"entity {owner}")
-        found = (_ask(server, key, _READ_ONLY, {"entity": owner, "project": project}) or {}).get("project")
-        if found and found.get("readOnly"):
-            return UserError("the key gives no right to write to this project", f"{owner}/{project}")
-        return Account(server, key, owner)
+        if owner in known:
+            return account
+        names = ", ".join(sorted(filter(None, known)))
+        return UserError(f"the key gives no right to write there; it does for {names}", f"entity {owner}")
     except UserError as error:
         return error
 

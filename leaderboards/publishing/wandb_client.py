@@ -106,7 +106,10 @@ class WandbClient:
         """End the process and its children at once; what is not up is left for the next time."""
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:  # Windows
+                self._process.kill()
         self._process.wait()
 
     def send(self, job: Job) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -159,7 +160,9 @@ class Client:
                     x_stats_pid=values["pid"],
                 )
                 logged = max(run.starting_step - 1, 0)
-            elif values[EPOCH] > logged:
+            elif (
+                values[EPOCH] == logged + 1
+            ):  # beyond a gap nothing is sent before the record is there: steps only grow
                 run.log(row_of(values, metric), step=values[EPOCH])
                 logged = values[EPOCH]
         whole = content[-1] if content else None
@@ -205,17 +208,20 @@ class Client:
     def _fetch(self, job: jobs.FetchRecords) -> jobs.Answer:
         with ThreadPoolExecutor(_THREADS) as threads:
             runs = [run for run in self._runs() if SUPERSEDED not in run.tags]
-            found = list(threads.map(lambda run: self._fetch_one(job, run), runs))
-        return jobs.Answer(job.key, text=str(sum(found)))
+            list(threads.map(lambda run: self._fetch_one(job, run), runs))
+        return jobs.Answer(job.key)
 
-    def _fetch_one(self, job: jobs.FetchRecords, run: Any) -> bool:
+    def _fetch_one(self, job: jobs.FetchRecords, run: Any) -> None:
         folder = Path(job.folder) / run.id
-        for file in run.files([jobs.RECORD_FILE]):
-            folder.mkdir()
-            file.download(root=str(folder), replace=True)
-            self.answer(jobs.Answer(job.key, id=run.id, is_over=False))
-            return True
-        return False
+        try:
+            for file in run.files([jobs.RECORD_FILE]):
+                folder.mkdir()
+                file.download(root=str(folder), replace=True)
+                self.answer(jobs.Answer(job.key, id=run.id, is_over=False))
+        except Exception as error:
+            failure = _failure(job.key, error)
+            shutil.rmtree(folder, ignore_errors=True)
+            self.answer(jobs.Answer(job.key, "failed", failure.text, id=run.id, is_over=False))
 
 
 def _rows_of(run: Any) -> int:

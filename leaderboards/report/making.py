@@ -10,10 +10,11 @@ import msgspec
 from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.secret_scan import without_secrets
 from trainoff.leaderboards.board import Board, TaskTable
+from trainoff.leaderboards.candidates import COSTS
 from trainoff.leaderboards.failures import failure_text
 from trainoff.leaderboards.numbers import metric_text, plain
 from trainoff.leaderboards.publishing.run_content import CURVES, LONGEST_NAME, metric_of
-from trainoff.leaderboards.render.columns import columns_of
+from trainoff.leaderboards.render.columns import columns_of, searched_cost
 from trainoff.leaderboards.render.plots import comparable_groups, overfitting, trade_off
 from trainoff.leaderboards.report.compared import compared, reproduction
 from trainoff.leaderboards.report.curve_plots import MOST_BANDS, band_of, curve_plot, legend
@@ -33,6 +34,7 @@ from trainoff.leaderboards.report.description import (
     Verdict,
 )
 from trainoff.leaderboards.report.hyperparameters import hyperparameters
+from trainoff.leaderboards.standing import Standing
 from trainoff.leaderboards.task_rows import as_rows
 
 _MOST_CURVES = 16
@@ -92,8 +94,7 @@ def _task(table: TaskTable, records: Sequence[Record], groups: list[str], identi
         return blocks
     styles = {plain(row.recipe): place for place, row in enumerate(table.rows)}
     metric = metric_text(table.metric)
-    blocks.append(Heading("Quality against time", 2))
-    blocks.append(_panels(table, groups, _trade_off_panels(metric), _trade_off(table, identity)))
+    blocks += _trade_off(table, groups, identity)
     gaps = [f"last/train/{metric}", f"last/test/{metric}", "overfitting/gap_metric", "overfitting/gap_loss"]
     drawing = overfitting(table, f"{identity}o")
     caption = (
@@ -107,27 +108,49 @@ def _task(table: TaskTable, records: Sequence[Record], groups: list[str], identi
     return blocks + hyperparameters(table, records, groups, styles, identity)
 
 
-def _panels(table: TaskTable, groups: list[str], panels: Sequence[Panel], figures: list[Figure]) -> Panels:
-    suite = table.rows[0].suite
-    return Panels(f"{table.task}, final trials", groups, "final", suite, list(panels), figures)
+def _panels(
+    table: TaskTable, groups: list[str], panels: Sequence[Panel], figures: list[Figure], stage: str = "final"
+) -> Panels:
+    name = f"{table.task}, {'final' if stage == 'final' else 'tuning'} trials"
+    return Panels(name, groups, stage, table.rows[0].suite, list(panels), figures)
 
 
-def _trade_off_panels(metric: str) -> list[Scatter]:
-    test = f"best/test/{metric}"
-    return [
-        Scatter(f"Test {metric} against training time", "cost/train_seconds", test, log_x=True),
-        Scatter(f"Test {metric} against peak memory", "cost/peak_memory_bytes", test),
+def _trade_off(table: TaskTable, groups: list[str], identity: str) -> list[Block]:
+    """Quality against time; of an architecture search, validation against what the search held it against."""
+    metric = metric_text(table.metric)
+    cost = searched_cost(table)
+    field = COSTS[cost][0] if cost else ""
+    panels = (
+        [Scatter(f"Validation {metric} against {cost}", f"cost/{field}", f"best/val/{metric}", log_x=True)]
+        if cost
+        else [
+            Scatter(f"Test {metric} against training time", "cost/train_seconds", f"best/test/{metric}", log_x=True),
+            Scatter(f"Test {metric} against peak memory", "cost/peak_memory_bytes", f"best/test/{metric}"),
+        ]
+    )
+    figures = [
+        Figure(
+            trade_off(table, rows, f"{identity}p{index}"), _trade_off_caption(table, rows, timing), "Trade-off plot"
+        )
+        for index, (timing, rows) in enumerate(comparable_groups(table))
     ]
+    shown = _panels(table, groups, panels, figures, "tune" if cost else "final")
+    return [Heading("Quality against cost" if cost else "Quality against time", 2), shown]
 
 
-def _trade_off(table: TaskTable, identity: str) -> list[Figure]:
-    figures = []
-    for index, (timing, rows) in enumerate(comparable_groups(table)):
-        caption = "Up and to the left is better. " if table.mode == "max" else "Down and to the left is better. "
-        caption += "Whiskers are 95 % intervals over seeds; diamonds and the dashed line are the Pareto front."
-        caption += f" Timed on {timing}." if timing else ""
-        figures.append(Figure(trade_off(table, rows, f"{identity}p{index}"), caption, "Trade-off plot"))
-    return figures
+def _trade_off_caption(table: TaskTable, rows: Sequence[Standing], timing: str) -> str:
+    parts = [f"{'Up' if table.mode == 'max' else 'Down'} and to the left is better."]
+    searched = bool(rows[0].searched_cost)
+    parts.append(
+        "What the search saw, on the tuning seeds." if searched else "Whiskers are 95 % intervals over seeds."
+    )
+    if any(row.pareto for row in rows):
+        parts.append("Diamonds and the dashed line are the Pareto front.")
+    if any(row.seeds_failed for row in rows) and not searched:
+        parts.append("A cross has failed seeds: its value is of those that finished, and it is not on the front.")
+    if timing:
+        parts.append(f"Timed on {timing}.")
+    return " ".join(parts)
 
 
 def _curves(

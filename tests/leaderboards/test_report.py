@@ -149,6 +149,30 @@ def test_several_tasks_have_a_section_each(tmp_path):
     assert report.blocks[0].text == read_board(tmp_path / "run").verdict()
 
 
+@pytest.mark.parametrize("mark", ["candidate_of", "row_of"])
+def test_tasks_that_are_rows_of_one_table(mark, tmp_path):
+    """An architecture search's candidates, and nets beside each other: the runs' groups are the tasks themselves."""
+    made = []
+    for number, net in enumerate(("small", "large"), 1):
+        config = {"metric": "accuracy", "mode": "max", "module": {"net": net}, mark: "cells"}
+        for stage, seeds in (("tune", [0]), ("final", [1, 2, 3])):
+            for seed in seeds:
+                each = with_curves(record("adamw", seed, 0.8 + number / 50 + seed / 500, task=net, task_config=config,
+                                          stage=stage, identity=f"{net}-{stage}-{seed}"))  # fmt: skip
+                each.cost.parameters = 1000 * number
+                made.append(each)
+    folder = run_folder(tmp_path / "run", made)
+    (folder / "suite.yaml").unlink()
+    report = report_of(folder, made)
+    assert {tuple(block.groups) for block in blocks(report, Panels)} == {("large", "small")}
+    scatter = blocks(report, Panels)[0].panels[0]
+    expected = ("cost/parameters", "tune") if mark == "candidate_of" else ("cost/train_seconds", "final")
+    assert (scatter.x, blocks(report, Panels)[0].stage) == expected
+    drawn = next(block for block in blocks(report, Panels) if isinstance(block.panels[0], Lines))
+    assert [name in drawn.figures[0].svg for name in ("small", "large")] == [True, True]
+    assert report_page(report).count("<svg") >= 6
+
+
 def test_records_without_curves_make_a_report_all_the_same(tmp_path):
     made = [record("a", 1, 0.9), record("b", 1, status="crashed")]
     page = report_page(report_of(run_folder(tmp_path / "run", made), made))

@@ -44,7 +44,7 @@ class Trial:
         return self.record.trial
 
 
-def train(record, spool, epochs):
+def train(record, spool, epochs, resumed=0):
     """What the worker does: the callback's own calls, without a training."""
     curves = Curves([], [], [], [], [], [], [], [])
     callback = CurveSpool(spool, curves)
@@ -52,7 +52,8 @@ def train(record, spool, epochs):
     for epoch in range(epochs):
         for name in curves.__struct_fields__:
             getattr(curves, name).append(getattr(record.curves, name)[epoch])
-        callback.on_train_epoch_end(None, None)
+        if epoch >= resumed:
+            callback.on_train_epoch_end(None, None)
     callback.teardown(None, None, "fit")
 
 
@@ -81,7 +82,7 @@ def test_a_live_run_is_the_run_that_publish_makes(server, folder):
     assert any("system.proc.memory.rssMB" in event for event in events)
     ids = {run.name for run in server.runs["p"].values()}
     done = publish(folder, "p", with_report=False)
-    assert done.uploaded == len(made)  # those that were live are looked through, and nothing of them is doubled
+    assert (done.uploaded, done.found) == (len(made) - 3, 3)
     expect_whole(server, made)
     assert ids <= {run.name for run in server.runs["p"].values()}
 
@@ -128,6 +129,17 @@ def test_nothing_waits_for_a_server_that_hangs(server, folder, monkeypatch):
         assert time.monotonic() - start < 0.5
         end = time.monotonic()
     assert time.monotonic() - end < 15
+
+
+def test_a_trial_that_goes_on_from_a_checkpoint_is_whole(server, folder):
+    """Its rows begin in the middle, and W&B's steps only grow."""
+    record = records()[2]
+    with LiveRuns(folder, "p", check("p")) as runs:
+        train(record, runs.begin(Trial(record)), 4, resumed=2)
+        wait_for(lambda: server.runs.get("p"))
+        time.sleep(1.0)
+        runs.end(record)
+    expect_whole(server, [record])
 
 
 def test_nothing_waits_for_a_client_that_died(server, folder):

@@ -15,6 +15,7 @@ from wandb_server import ENTITY
 from trainoff import read_board
 from trainoff.benchmarks.store import RunFolder
 from trainoff.command_line import main
+from trainoff.errors import UserError
 from trainoff.leaderboards.publishing.publish import publish
 from trainoff.leaderboards.publishing.pull import pull
 
@@ -108,6 +109,21 @@ def test_a_run_whose_record_cannot_be_read_is_named_and_skipped(server, folder, 
     assert done.written == len(made) - 2
     assert any(broken.name in note and "newer trainoff" in note for note in done.notes)
     assert any(hostile.name in note for note in done.notes)
+
+
+@pytest.mark.slow
+def test_pulling_from_a_server_that_fails_every_third_request(server, folder, tmp_path):
+    publish(folder, "p", with_report=False)
+    server.refuse_every = 3
+    for _ in range(4):  # what one call could not fetch, a later one does
+        try:
+            pull("p", tmp_path / "pulled")
+            break
+        except UserError as error:
+            said = str(error)
+            assert said.endswith("run the same command again")
+    found, _ = RunFolder(tmp_path / "pulled").read_all()
+    assert found == {record.trial.id: record for record in records()}
 
 
 def test_a_project_without_our_runs_is_one_line(server, tmp_path, capsys):

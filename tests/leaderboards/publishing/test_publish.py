@@ -55,8 +55,20 @@ def test_everything_arrives_once_and_a_second_publish_changes_nothing(server, fo
     expect_whole(server, made)
 
 
+def loaded(address):
+    """The types of a Report's blocks, read by the library in a process of its own: it keeps to its first server."""
+    code = (
+        "import json, sys; import wandb_workspaces.reports.v2 as wr\n"
+        "print(json.dumps([type(block).__name__ for block in wr.Report.from_url(sys.argv[1]).blocks]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=60, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def test_the_report_names_what_the_runs_have(server, folder):
-    publish(folder, "p")
+    done = publish(folder, "p")
     (view,) = server.views.values()
     spec = json.loads(view["spec"])
     blocks = [
@@ -70,6 +82,7 @@ def test_the_report_names_what_the_runs_have(server, folder):
                         "Hyperparameters", "Failures", "How to reproduce"]  # fmt: skip
     tables = [block["content"] for block in blocks if block["type"] == "markdown-block"]
     assert any("adamw" in table and "test accuracy" in table for table in tables)
+    assert len(loaded(done.address)) == len(blocks), "as the library reads it again"
     grids = [block["metadata"] for block in blocks if block["type"] == "panel-grid"]
     assert [[panel["viewType"] for panel in grid["panelBankSectionConfig"]["panels"]] for grid in grids] == [
         ["Scatter Plot"] * 2, ["Bar Chart"] * 2, ["Run History Line Plot"] * 4, ["Parallel Coordinates Plot"],
@@ -282,6 +295,16 @@ def test_a_project_without_rights(server, folder, capsys):
     _expect_line(folder, capsys, "no right to write", f"{ENTITY}/p")
 
 
+def test_a_project_that_is_there_is_not_made_again(server, folder):
+    """To change one takes more rights than to add runs to it."""
+    server.projects.add("p")
+    account = check("p")
+    assert account.has_project
+    assert not check("another").has_project
+    publish(folder, "p", with_report=False)
+    assert not any("CreateProject" in line for line in server.requests)
+
+
 def test_an_entity_that_is_not_ones_own(server, folder, capsys):
     _expect_line(folder, capsys, "no right to write there", "entity strangers", "--entity", "strangers")
 
@@ -322,5 +345,5 @@ def test_ctrl_c_in_the_middle_and_the_same_command_again(server, tmp_path):
     count = len(server.requests)
     time.sleep(1.0)
     assert len(server.requests) == count, "nothing goes on behind one's back"
-    assert publish(folder, "p").found < 60
+    assert 0 < publish(folder, "p").found < 60
     expect_whole(server, made)
