@@ -27,6 +27,7 @@ class NetPlan:
         strategies: Bytes under each.
         refused: Strategies that cannot be, with why.
         step: Seconds of a step on this machine, on one device.
+        flops_per_sample: Forward and backward.
     """
 
     training: NetTraining
@@ -38,11 +39,12 @@ class NetPlan:
     strategies: list[StrategyMemory]
     refused: dict[str, str]
     step: StepTime
+    flops_per_sample: int
 
     @property
     def flops_per_step(self) -> int:
         """Forward and backward, of the whole batch."""
-        return self.samples * max(row.memory.flops_per_sample for row in self.strategies)
+        return self.samples * self.flops_per_sample
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -84,4 +86,6 @@ def plan_net(
     strategies = plan_strategies(planned, samples, devices, rows, memory, refused)
     single = next((row.memory for row in strategies if row.memory.flops_per_sample), None) or planned.track(samples)
     step = time_step(training, recipe, samples, single)
-    return NetPlan(training, recipe, samples, devices, memory, kernels, strategies, refused or {}, step)
+    return NetPlan(
+        training, recipe, samples, devices, memory, kernels, strategies, refused or {}, step, single.flops_per_sample
+    )

@@ -22,7 +22,7 @@ def net_text(plan: NetPlan) -> str:
         f"{name} as {training.module}: {parameters:,} parameters; inputs {shape}, {training.output_size:,} outputs",
         f"recipe {plan.recipe.name}; batch {plan.samples} on {devices}{having}; kernels of a {plan.kernels.upper()}",
         "",
-        *_strategies(plan.strategies),
+        *_strategies(plan.strategies, plan.memory),
         "",
         f"{count_text(plan.flops_per_step)}FLOP a step, forward and backward. On this machine, one device: "
         f"{seconds_text(plan.step.seconds)} a step,",
@@ -34,7 +34,9 @@ def net_text(plan: NetPlan) -> str:
             "formula: the tracked numbers of one device, divided as the strategy does; all others are tracked."
         )
     if plan.memory is not None:
-        lines.append("A GPU's own context and fragmentation take some of its memory too: leave a tenth free.")
+        lines.append(
+            "barely: less than a tenth would be free, of which a GPU's own context and fragmentation take some."
+        )
     return "\n".join(lines)
 
 
@@ -42,7 +44,7 @@ def suite_text(plan: SuitePlan) -> str:
     """A row a recipe on a task, the time of all, notes."""
     heads = ["task", "recipe", "strategy", "params", "states", "activations", "peak"]
     heads += [] if plan.memory is None else ["fits"]
-    rows = [_pair_row(pair, plan.memory is not None) for pair in plan.pairs]
+    rows = [_pair_row(pair, plan.memory) for pair in plan.pairs]
     workers = f"{plan.workers} workers" if plan.workers > 1 else "1 worker"
     ways = sorted({pair.time.how for pair in plan.pairs})
     lines = [
@@ -58,7 +60,7 @@ def suite_text(plan: SuitePlan) -> str:
     return "\n".join(lines)
 
 
-def _pair_row(pair: PairPlan, with_fits: bool) -> list[str]:
+def _pair_row(pair: PairPlan, device_memory: int | None) -> list[str]:
     found, memory = pair.strategy, pair.strategy.memory
     name = found.strategy if found.devices == 1 else f"{found.strategy} x {found.devices}"
     return [
@@ -69,7 +71,7 @@ def _pair_row(pair: PairPlan, with_fits: bool) -> list[str]:
         size_text(memory.gradients + memory.optimizer_state + memory.copies),
         size_text(memory.activations),
         size_text(memory.peak),
-        *([("yes" if found.fits else "no")] if with_fits else []),
+        *_fits(memory.peak, device_memory),
         f"{pair.time.steps:,}",
         seconds_text(pair.time.seconds),
         f"{pair.trials:,}",
@@ -81,7 +83,7 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _strategies(rows: Sequence[StrategyMemory]) -> list[str]:
+def _strategies(rows: Sequence[StrategyMemory], device_memory: int | None) -> list[str]:
     heads = ["strategy", "samples", "params", "grads", "optimizer", "copies", "activations", "peak"]
     table = [
         [
@@ -98,13 +100,20 @@ def _strategies(rows: Sequence[StrategyMemory]) -> list[str]:
                     row.memory.peak,
                 ),
             ),
-            *([] if row.fits is None else ["yes" if row.fits else "no"]),
+            *_fits(row.memory.peak, device_memory),
             row.how,
         ]
         for row in rows
     ]
-    fits = [] if rows[0].fits is None else ["fits"]
+    fits = [] if device_memory is None else ["fits"]
     return aligned([[*heads, *fits, "how"], *table], left=1)
+
+
+def _fits(peak: int, device_memory: int | None) -> list[str]:
+    """A cell where it is known what a device has: a peak within the last tenth of it fits barely."""
+    if device_memory is None:
+        return []
+    return ["no" if peak > device_memory else "barely" if peak > 0.9 * device_memory else "yes"]
 
 
 def aligned(table: Sequence[Sequence[str]], left: int) -> list[str]:
