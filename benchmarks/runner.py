@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from trainoff.benchmarks.known_records import KnownRecords
 from trainoff.benchmarks.pairs import Pair, Rerun, checked_pairs, count_reasons, is_repeated, placed, take_stock
 from trainoff.benchmarks.record import Record
 from trainoff.benchmarks.secret_scan import refuse_secrets
+from trainoff.benchmarks.sent_trial import SentTrial, train, train_on_a_node
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import Suite
 from trainoff.benchmarks.suite_yaml import dump_yaml
@@ -184,8 +184,8 @@ class Run:
         needs = Resources(
             memory_limit=self.suite.memory_limit, time_limit=self.suite.time_limit, preload=self._preload()
         )
-        train = _train if self.choice.is_local else partial(_train_on_a_node, self.choice.cpus)
-        return self.choice.open(train, needs, self.most_at_once(), self.folder.path)
+        work = train if self.choice.is_local else partial(train_on_a_node, self.choice.cpus)
+        return self.choice.open(work, needs, self.most_at_once(), self.folder.path)
 
     def most_at_once(self) -> int:
         """How many trials there may be at the same time."""
@@ -305,8 +305,8 @@ class Run:
         every = self.suite.checkpoint_every
         place = None if every is None else CheckpointPlace(self.folder.checkpoint_path(trial.id), every)
         spool = "" if self.tracker is None else self.tracker.begin(trial)
-        payload = (trial, self._beside(trial), self.git, self.classes, place, spool)
-        executor.submit(trial.id, payload, self._places(trial))
+        sent = SentTrial(trial, self._beside(trial), self.git, self.classes, place, spool)
+        executor.submit(trial.id, sent, self._places(trial))
 
     def _places(self, trial: Trial) -> int:
         """Of how many trials it takes the place: as its devices are, or all where it is to run alone."""
@@ -338,20 +338,3 @@ class Run:
         """End the run, as what a user can mend is not the recipe's failure."""
         with placed(self.suite, pair.task.name, pair.recipe.name):
             raise error
-
-
-_Payload = tuple[Trial, int, str, dict[str, Any], CheckpointPlace | None, str]
-
-
-def _train(payload: _Payload) -> Record:
-    # Imported in the worker, where the fork server has it already.
-    from trainoff.benchmarks.worker import run_trial
-
-    return run_trial(*payload)
-
-
-def _train_on_a_node(cpus: int, payload: _Payload) -> Record:
-    """On a cluster the trials beside are those that this machine has room for."""
-    trial, beside, git, classes, checkpoint, spool = payload
-    room = (os.cpu_count() or 1) // cpus - processes_of(trial.setting.get("strategy"))
-    return _train((trial, max(min(beside, room), 0), git, classes, checkpoint, spool))
