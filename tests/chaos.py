@@ -26,7 +26,8 @@ PATHS = [str(ROOT), str(ROOT / "tests")]
 sys.path[:0] = PATHS
 os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
 
-from faulty_modules import HOOKS  # noqa: E402
+from faulty_modules import faults, faulty_suite  # noqa: E402
+from folder_faults import forbidden, mounted  # noqa: E402
 from running_suites import make_data, numbers_of  # noqa: E402
 
 from tests.benchmarks.test_killed_runs import Running, kill_and_check, stamps, trials_of  # noqa: E402
@@ -286,44 +287,6 @@ def ranks_of(running):
             if Path(f"/proc/{process}/comm").read_text().startswith("rank-of-"):
                 found.append(process)
     return found
-
-
-def faults():
-    """Tasks by name, with the statuses that they may end in."""
-    expected = {f"hook-{hook}": ("crashed", "ok") for hook in HOOKS}
-    ways = {"segfault": "crashed", "hang": "timed_out", "memory": "out_of_memory", "nan": "diverged"}
-    return {**expected, **{f"how-{way}": (status,) for way, status in ways.items()}, "good": ("ok",)}
-
-
-def faulty_suite(expected):
-    suite = make_data({"sgd": {"optimizer": {"name": "sgd", "lr": 0.1}, "batch": 16}})
-    task = {"data": "running_suites.UsersData", "metric": "acc", "budget": {"epochs": 2}}
-    suite["tasks"] = {}
-    for name in expected:
-        kind, _, value = name.partition("-")
-        arguments = {kind: value} if value else {}
-        module = {"class_path": "faulty_modules.Faulty", "init_args": arguments}
-        suite["tasks"][name] = {**task, "module": module}
-    return {**suite, "time_limit": 20, "memory_limit": "1500MB"}
-
-
-def mounted(folder, options):
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    return done.returncode == 0
-
-
-def forbidden(folder, is_forbidden):
-    """Root writes whatever the mode says; an immutable folder stops root too."""
-    if os.geteuid():
-        folder.chmod(0o500 if is_forbidden else 0o700)
-        return True
-    sign = "+i" if is_forbidden else "-i"
-    try:
-        return subprocess.run(["chattr", sign, str(folder)], capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 def main():

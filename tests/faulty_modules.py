@@ -8,6 +8,7 @@ import time
 
 import torch
 from lightning.pytorch.core.hooks import CheckpointHooks, DataHooks, ModelHooks
+from running_suites import make_data
 from users_project import UsersModule
 
 STEPS = ("forward", "training_step", "validation_step", "test_step", "configure_optimizers", "optimizer_step")
@@ -59,3 +60,22 @@ class Faulty(UsersModule):
         if self.how == "nan":
             with torch.no_grad():
                 next(self.parameters()).fill_(float("nan"))
+
+
+def faults():
+    """Tasks by name, with the statuses that they may end in."""
+    expected = {f"hook-{hook}": ("crashed", "ok") for hook in HOOKS}
+    ways = {"segfault": "crashed", "hang": "timed_out", "memory": "out_of_memory", "nan": "diverged"}
+    return {**expected, **{f"how-{way}": (status,) for way, status in ways.items()}, "good": ("ok",)}
+
+
+def faulty_suite(expected):
+    suite = make_data({"sgd": {"optimizer": {"name": "sgd", "lr": 0.1}, "batch": 16}})
+    task = {"data": "running_suites.UsersData", "metric": "acc", "budget": {"epochs": 2}}
+    suite["tasks"] = {}
+    for name in expected:
+        kind, _, value = name.partition("-")
+        arguments = {kind: value} if value else {}
+        module = {"class_path": "faulty_modules.Faulty", "init_args": arguments}
+        suite["tasks"][name] = {**task, "module": module}
+    return {**suite, "time_limit": 20, "memory_limit": "1500MB"}
