@@ -146,7 +146,8 @@ class Run:
         self.rerun = rerun
         self.classes = classes
         self.watch = watch
-        self.choice = choice
+        settings = [setting.fields for recipe in suite.recipes for setting in recipe.settings]
+        self.choice = choice.for_processes(max(processes_of(fields.get("strategy")) for fields in settings))
         self.progress = Progress(total=count_trials(suite))
         self.tracker = tracker
         self.git = git_state(Path.cwd())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from trainoff.benchmarks.executors.gpu_slots import visible_devices
 from trainoff.benchmarks.executors.outcome import Executor, Payload, Result
 from trainoff.benchmarks.executors.registry import EXECUTORS
 from trainoff.benchmarks.executors.resources import Resources
@@ -76,6 +77,18 @@ class ExecutorChoice:
     def is_local(self) -> bool:
         """Whether all trials run on this machine."""
         return self.name == "local"
+
+    def for_processes(self, processes: int) -> ExecutorChoice:
+        """The same with a GPU for each process of a trial, where this machine has GPUs and nothing else was said.
+
+        Args:
+            processes: The most that a trial starts.
+        """
+        devices = visible_devices() if self.is_local and self.gpus is None and processes > 1 else []
+        if not devices:
+            return self
+        fitting = max(min(self.local_workers(), len(devices) // processes), 1)
+        return replace(self, gpus=processes, workers=self.workers or fitting)
 
     def local_workers(self) -> int:
         """Worker processes of this machine."""

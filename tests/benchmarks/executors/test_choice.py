@@ -120,3 +120,16 @@ def test_a_limit_that_torch_alone_is_over_says_so(tmp_path):
         assert record.status == "out_of_memory"
         said = record.error.message
     assert "over its limit of 29 MiB" in said
+
+
+def test_a_trial_on_several_gpus_gets_as_many(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    choice = ExecutorChoice.of(None, workers=None)
+    assert choice.for_processes(1) == choice
+    for processes, workers in ((2, min(2, default_workers())), (5, 1), (8, 1)):
+        made = choice.for_processes(processes)
+        assert (made.gpus, made.workers) == (processes, workers)
+    assert ExecutorChoice.of({"name": "local", "gpus": 1}).for_processes(2).gpus == 1
+    assert ExecutorChoice.of("ray").for_processes(2).gpus is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choice.for_processes(2) == choice
