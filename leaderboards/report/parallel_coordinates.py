@@ -122,7 +122,7 @@ def _has_scale(values: Sequence[Any]) -> bool:
     """Whether an axis of numbers can hold them: several, and not so near each other or so large that floats fail."""
     if not all(map(is_number, values)) or not all(abs(value) < _LARGEST for value in values):
         return False
-    return max(values) - min(values) > max(max(map(abs, values)) * 1e-12, 1 / _LARGEST)
+    return bool(max(values) - min(values) > max(max(map(abs, values)) * 1e-12, 1 / _LARGEST))
 
 
 def _short(text: str) -> str:
