@@ -15,6 +15,7 @@ COLOURS = 8  # of the page's style; further lines are dashed
 _WIDTH, _HEIGHT = 430, 250
 _AREA = Box(58, 30, _WIDTH - 10, _HEIGHT - 34)
 _MOST_POINTS = 200
+_LARGEST = 1e100
 MOST_BANDS = 5  # more of them hide each other
 
 Curve = Sequence[float | None]
@@ -45,10 +46,17 @@ def band_of(name: str, style: int, curves: Sequence[Curve]) -> Band:
     """
     points = []
     for index in range(max(map(len, curves), default=0)):
-        values = [value for curve in curves if index < len(curve) and (value := curve[index]) is not None]
+        values = [value for curve in curves if index < len(curve) and (value := _drawn(curve[index])) is not None]
         if values:
             points.append((index + 1, math.fsum(values) / len(values), min(values), max(values)))
     return Band(name, style, tuple(points))
+
+
+def _drawn(value: float | None) -> float | None:
+    """A value that an axis can hold: a diverging loss comes near the largest float, whose double is none any more."""
+    if value is None or not abs(value) < _LARGEST:
+        return None
+    return value if abs(value) > 1 / _LARGEST else 0.0
 
 
 def curve_plot(title: str, bands: Sequence[Band], identity: str, lower_is_better: bool = True) -> str:
@@ -88,8 +96,9 @@ def curve_plot(title: str, bands: Sequence[Band], identity: str, lower_is_better
 
 def _value_axis(low: float, high: float, least: float) -> Axis:
     """Logarithmic where positive values span more than a decade and a half."""
-    if least > 0 and high / max(low, least) > 30:
-        return Axis(low / 1.2, high * 1.2, _AREA.bottom, _AREA.top, log=True)
+    floor = max(low, least, high * 1e-12)  # a loss that has become nothing is not to squeeze all others together
+    if least > 0 and high / floor > 30:
+        return Axis(floor / 1.2, high * 1.2, _AREA.bottom, _AREA.top, log=True)
     return Axis(*padded(low, high), _AREA.bottom, _AREA.top)
 
 

@@ -16,6 +16,7 @@ _TOP, _BOTTOM = 44, 252
 _LEFT, _RIGHT = 190, _WIDTH - 70
 _NOWHERE = _BOTTOM + 24  # of a trial that has no such value
 _MOST_TICKS = 8
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def parallel_plot(keys: Mapping[str, str], metric: str, paths: Sequence[Path], i
 
 def _axis(title: str, values: Sequence[Any], spread: bool = False) -> _Axis:
     distinct = {repr(value): value for value in values}
-    if all(map(is_number, distinct.values())) and len(distinct) > 1:
+    if _has_scale(list(distinct.values())):
         low, high = min(distinct.values()), max(distinct.values())
         scale = Axis(low, high, _BOTTOM - 8, _TOP + 8, log=not spread and is_log(list(distinct.values())))
         places = {text: scale.at(value) for text, value in distinct.items()}
@@ -115,6 +116,13 @@ def _axis(title: str, values: Sequence[Any], spread: bool = False) -> _Axis:
     step = -(-len(ordered) // 12)
     shown = tuple((places[text], setting_text(distinct[text])) for text in ordered[::step])
     return _Axis(title, shown, places)
+
+
+def _has_scale(values: Sequence[Any]) -> bool:
+    """Whether an axis of numbers can hold them: several, and not so near each other or so large that floats fail."""
+    if not all(map(is_number, values)) or not all(abs(value) < _LARGEST for value in values):
+        return False
+    return bool(max(values) - min(values) > max(max(map(abs, values)) * 1e-12, 1 / _LARGEST))
 
 
 def _short(text: str) -> str:

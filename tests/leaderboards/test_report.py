@@ -227,6 +227,14 @@ def test_a_band_is_the_mean_the_least_and_the_largest(given):
         assert "nan" not in ElementTree.tostring(ElementTree.fromstring(svg)).decode()
 
 
+@given(st.lists(st.lists(st.none() | st.floats(), max_size=12), min_size=1, max_size=5), st.booleans())
+def test_any_curve_can_be_drawn(given, lower_is_better):
+    svg = curve_plot("loss", [band_of("r", 0, given)], "i", lower_is_better)
+    assert not svg or ElementTree.fromstring(svg) is not None
+    assert "nan" not in svg
+    assert "inf" not in svg
+
+
 def test_parallel_axes_put_values_in_order():
     """A larger rate stands higher; a value that is missing stands below the axis."""
     paths = [ParallelPath("a", 0, {"lr": rate}, score) for rate, score in ((0.001, 0.5), (0.1, 0.9), (0.01, 0.7))]
