@@ -74,9 +74,11 @@ class PendingJob:
 
     def why_failed(self) -> str:
         """The last line that it printed, and where the whole log is."""
-        lines = [line.strip() for line in (self.job.stderr() or self.job.stdout() or "").splitlines() if line.strip()]
+        errors = self.job.stderr()
+        lines = [line.strip() for line in (errors or self.job.stdout() or "").splitlines() if line.strip()]
         said = lines[-1] if lines else "it printed nothing"
-        return f"job {self.job.job_id} failed before its first trial: {said} (log: {self.job.paths.stderr})"
+        log = self.job.paths.stderr if errors else self.job.paths.stdout
+        return f"job {self.job.job_id} failed before its first trial: {said} (log: {log})"
 
 
 def cancel(arrays: Iterable[str]) -> None:

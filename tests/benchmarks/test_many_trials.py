@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from running_suites import make_data, numbers_of, place
-from trainoff.benchmarks.plan import make_pairs
+from trainoff.benchmarks.pairs import make_pairs
 
 from trainoff.benchmarks import runner
 from trainoff.benchmarks.executors.choice import ExecutorChoice

@@ -17,7 +17,7 @@ def expect_whole(server, made, project="p"):
         content = content_of(record)
         run = server.run_of(project, record.trial.id)
         rows = [{k: v for k, v in row.items() if k != "_step"} for row in run.history]
-        assert rows == content.rows
+        assert rows == content.rows, f"{rows} are not {content.rows}"
         assert [row["_step"] for row in run.history] == list(range(1, len(rows) + 1))
         assert run.rewritten == []
         assert run.values == without_empty(json.loads(msgspec.json.encode(content.config)))

@@ -95,9 +95,9 @@ def test_a_suite_with_a_secret_is_refused_before_anything_is_written(tmp_path, m
     (tmp_path / "s.yaml").write_text(
         "name: s\nseeds: 1\nrecipes: {adamw: {}}\n"
         "tasks:\n  t: {module: classifier, metric: accuracy, budget: {epochs: 1},\n"
-        f"    data: {{class_path: my_project.Data, init_args: {{token: {secret}}}}}}}\n"
+        f"    data: {{class_path: secret_project.Data, init_args: {{token: {secret}}}}}}}\n"
     )
-    (tmp_path / "my_project.py").write_text(
+    (tmp_path / "secret_project.py").write_text(
         "from trainoff.datamodules import Digits\n\nclass Data(Digits):\n"
         "    def __init__(self, token: str = '') -> None:\n        super().__init__()\n"
     )
