@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -56,8 +57,9 @@ def measure(row: str, optimizer: str) -> int:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={RANKS}"]
     command = [*launch, "-m", "trainoff.benchmarks.measure_rank_memory", row, optimizer]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
-    peaks = [int(line.rpartition(_MARK)[2]) for line in done.stdout.splitlines() if _MARK in line]
-    assert len(peaks) == RANKS
+    peaks = [int(peak) for peak in re.findall(rf"{_MARK} (\d+)", done.stdout)]
+    if len(peaks) != RANKS:
+        raise RuntimeError(f"{len(peaks)} of {RANKS} ranks said how much they took: {done.stdout!r} {done.stderr!r}")
     return max(peaks)
 
 
@@ -73,7 +75,8 @@ def measure_rank(row: str, optimizer: str) -> None:
         reset_peak(device)
         before = peak_bytes(device) or 0
         _train(recipe, samples_of(row))
-    print(_MARK, (peak_bytes(device) or 0) - before, flush=True)
+    # In one write: both ranks print to one pipe.
+    os.write(1, f"{_MARK} {(peak_bytes(device) or 0) - before}\n".encode())
 
 
 def _train(recipe: Recipe, samples: int) -> None:
