@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from trainoff.benchmarks.record import Quality, Record
-from trainoff.benchmarks.trial import Trial
+from trainoff.benchmarks.sent_trial import SentTrial
 
 _EXECUTORS = ("local", "ray", "slurm")
 _SIZES = (1_000, 10_000, 100_000)
@@ -39,9 +39,9 @@ def suite_data(trials: int, settings: int) -> dict[str, Any]:
     return {"name": "scale", "seeds": seeds, "tasks": {"t": {**task, "budget": {"epochs": 1}}}, "recipes": recipes}
 
 
-def train_nothing(payload: tuple[Trial, int, str, dict[str, Any]]) -> Record:
+def train_nothing(sent: SentTrial) -> Record:
     """In place of a training: a record with one number, the same for the same trial."""
-    trial = payload[0]
+    trial = sent.trial
     quality = Quality(trial.task.metric, trial.task.mode)
     quality.best.val.metric = int(trial.id, 16) / 16**16
     return Record(trial=trial.facts(), status="ok", quality=quality)

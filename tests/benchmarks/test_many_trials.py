@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from running_suites import make_data, numbers_of, place
-from trainoff.benchmarks.pairs import make_pairs
 
 from trainoff.benchmarks import runner
 from trainoff.benchmarks.executors.choice import ExecutorChoice
 from trainoff.benchmarks.executors.measure_executors import plan, suite_data, train_nothing
 from trainoff.benchmarks.executors.outcome import Outcome, WorkerDied
 from trainoff.benchmarks.known_records import KnownRecords
+from trainoff.benchmarks.pairs import make_pairs
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import parse_suite
 
@@ -41,7 +41,7 @@ class Here:
     def completed(self):
         while self.waiting:
             key, payload = self.waiting.pop(0)
-            self.order.append(payload[0])
+            self.order.append(payload.trial)
             yield self.outcome(key, payload)
 
     def outcome(self, key, payload):

@@ -99,7 +99,8 @@ def test_jobs_are_arrays_with_the_options_asked_for(tmp_path, slurm):
     for line in ("--array=0-2%", "--partition=gpu", "--time=60", "--cpus-per-task=1", "--mem-bind=local"):
         assert f"#SBATCH {line}" in text
     assert len(list(slurm.glob("*.json"))) == 3
-    assert {slurm_stand_in.state_of(slurm, path.stem)["state"] for path in slurm.glob("*.json")} == {"COMPLETED"}
+    states = {slurm_stand_in.state_of(slurm, path.stem)["state"] for path in slurm.glob("*.json")}
+    assert states <= {"COMPLETED", "RUNNING"}  # an outcome is there before its job has ended
 
 
 def test_more_may_be_submitted_while_outcomes_come(tmp_path, slurm):
