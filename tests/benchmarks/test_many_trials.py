@@ -11,6 +11,7 @@ from trainoff.benchmarks.executors.measure_executors import plan, suite_data, tr
 from trainoff.benchmarks.executors.outcome import Outcome, WorkerDied
 from trainoff.benchmarks.known_records import KnownRecords
 from trainoff.benchmarks.pairs import make_pairs
+from trainoff.benchmarks.sent_trial import SentTrial
 from trainoff.benchmarks.store import RunFolder
 from trainoff.benchmarks.suite import parse_suite
 
@@ -130,7 +131,7 @@ def test_looking_for_the_choice_after_each_trial_is_no_square(monkeypatch):
     trials = list(pair.tuning_trials())
     for trial in trials[:-1]:
         assert pair.chosen() is None
-        pair.records[trial.id] = train_nothing((trial, 0, "", {}))
+        pair.records[trial.id] = train_nothing(SentTrial(trial, 0, "", {}))
     assert pair.chosen() is None
     assert Counting.looks < 4 * len(trials)
     pair.records[trials[-1].id] = train_nothing((trials[-1], 0, "", {}))
