@@ -134,7 +134,7 @@ def test_looking_for_the_choice_after_each_trial_is_no_square(monkeypatch):
         pair.records[trial.id] = train_nothing(SentTrial(trial, 0, "", {}))
     assert pair.chosen() is None
     assert Counting.looks < 4 * len(trials)
-    pair.records[trials[-1].id] = train_nothing((trials[-1], 0, "", {}))
+    pair.records[trials[-1].id] = train_nothing(SentTrial(trials[-1], 0, "", {}))
     assert pair.chosen() is not None
     del pair.records[trials[7].id]  # set aside meanwhile
     assert pair.chosen() is None
