@@ -37,6 +37,7 @@ from trainoff.errors import UserError
 MOST_JOBS = 256  # in the queue at a time
 _MOST_LOSSES = 5  # of one payload
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_TO_END = 10.0  # for a job that has told its last outcome
 _SECONDS_TO_APPEAR = 15.0  # of a finished job's last file, on a network file system
 _SECONDS_TO_GATHER = 2.0  # payloads that come one by one go out together
 
@@ -89,6 +90,7 @@ class SlurmExecutor(Generic[Payload, Result]):
         self._sent = 0.0
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._jobs: list[PendingJob] = []
+        self._ending: list[PendingJob] = []  # all outcomes of theirs are here
         self._of: dict[str, PendingJob] = {}
         self._losses: dict[str, int] = {}
         self._spool: Path | None = None
@@ -132,6 +134,8 @@ class SlurmExecutor(Generic[Payload, Result]):
         if self._spool is None:
             return
         self._cancel_all()
+        if kind is None:
+            self._wait_for_ends()
         if not isinstance(error, _JobFailed):  # whose log the message names
             shutil.rmtree(self._spool, ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -140,6 +144,13 @@ class SlurmExecutor(Generic[Payload, Result]):
         self._waiting.clear()
         self._jobs.clear()
         self._of.clear()
+
+    def _wait_for_ends(self) -> None:
+        """Let jobs whose outcomes are here write their last file: without the folder SLURM would call them failed."""
+        deadline = time.monotonic() + _SECONDS_TO_END
+        while time.monotonic() < deadline and not all(job.job.paths.result_pickle.exists() for job in self._ending):
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        self._ending.clear()
 
     def submit(self, key: str, payload: Payload, places: int = 1) -> None:
         """As :meth:`.Executor.submit`; the processors and GPUs of a job are what its payloads share."""
@@ -200,6 +211,7 @@ class SlurmExecutor(Generic[Payload, Result]):
             del job.payloads[outcome.key]
             if not job.payloads:
                 self._jobs.remove(job)
+                self._ending.append(job)
             yield outcome
 
     def _ended(self) -> Iterator[Outcome[Result]]:

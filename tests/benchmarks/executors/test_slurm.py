@@ -70,6 +70,16 @@ def outcomes(made, payloads):
         return {outcome.key: outcome for outcome in entered.completed()}
 
 
+def ended_states(state):
+    """How each job ended, once all have: an outcome is there a moment before its job's end."""
+    deadline = time.monotonic() + 30
+    while True:
+        states = sorted(slurm_stand_in.state_of(state, path.stem)["state"] for path in state.glob("*.json"))
+        if "RUNNING" not in states or time.monotonic() > deadline:
+            return states
+        time.sleep(0.05)
+
+
 def cancelled(state):
     states = [slurm_stand_in.state_of(state, path.stem)["state"] for path in state.glob("*.json")]
     return states.count("CANCELLED by 0")
@@ -99,8 +109,7 @@ def test_jobs_are_arrays_with_the_options_asked_for(tmp_path, slurm):
     for line in ("--array=0-2%", "--partition=gpu", "--time=60", "--cpus-per-task=1", "--mem-bind=local"):
         assert f"#SBATCH {line}" in text
     assert len(list(slurm.glob("*.json"))) == 3
-    states = {slurm_stand_in.state_of(slurm, path.stem)["state"] for path in slurm.glob("*.json")}
-    assert states <= {"COMPLETED", "RUNNING"}  # an outcome is there before its job has ended
+    assert ended_states(slurm) == ["COMPLETED"] * 3
 
 
 def test_more_may_be_submitted_while_outcomes_come(tmp_path, slurm):
@@ -125,9 +134,7 @@ def test_what_a_lost_node_had_not_finished_is_run_again(tmp_path, slurm):
     threading.Thread(target=fail_once_begun, daemon=True).start()
     found = outcomes(executor(tmp_path, limit=90, trials_per_job=3), {"first": 1, "lost": marker, "behind": 2})
     assert {key: outcome.result for key, outcome in found.items()} == {"first": 1, "lost": "again", "behind": 2}
-    states = sorted(slurm_stand_in.state_of(slurm, path.stem)["state"] for path in slurm.glob("*.json"))
-    assert len(states) == 2  # the second one may not have ended yet
-    assert "NODE_FAIL" in states
+    assert ended_states(slurm) == ["COMPLETED", "NODE_FAIL"]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,11 @@ MISTAKES = [
         "s.yaml:7: tasks.t.budget.until: a mapping is needed, not a text",
     ),
     # of the recipe
-    (LR, "optimiser: sgd", "s.yaml:10: recipes.a.optimiser: no key 'optimiser' here; did you mean optimizer or"),
+    (
+        LR,
+        "optimiser: sgd",
+        "s.yaml:10: recipes.a.optimiser: no key 'optimiser' here; did you mean optimizer or compile?",
+    ),
     (LR, "optimizer: sdg", "s.yaml:10: recipes.a.optimizer: no optimizer is called 'sdg'; did you mean sgd"),
     (LR, "optimizer: {name: sgd, lr: .nan}", "s.yaml:10: recipes.a.optimizer.lr: nan is not a finite number"),
     (LR, "optimizer: {name: sgd, lr: -0.1}", "s.yaml:10: recipes.a.optimizer.lr: a learning rate of -0.1 is negative"),
